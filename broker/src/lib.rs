@@ -1,0 +1,2 @@
+//! The Ringlog broker.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Not yet written.
+#![forbid(unsafe_code)]
+fn main() {}
