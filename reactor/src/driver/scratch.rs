@@ -1,0 +1,102 @@
+//! The small structures the kernel reads or writes while an operation runs, kept per slot of the operation table
+//! and used again by the next operation in that slot: a steady load allocates nothing for them.
+
+use std::net::SocketAddr;
+
+use io_uring::types;
+
+use crate::op::{Gather, MAX_SLICES, Metadata};
+use crate::sys::{self, Address};
+
+#[derive(Default)]
+pub(crate) struct Scratch {
+    slices: Vec<Slice>,
+    message: Option<Box<libc::msghdr>>,
+    address: Option<Box<Address>>,
+    statx: Option<Box<libc::statx>>,
+}
+
+/// `struct iovec`, by an integer address so that it needs no pointer's care.
+#[repr(transparent)]
+struct Slice(libc::iovec);
+
+impl Scratch {
+    /// Describes the front of `data`, with neighbours in memory merged: a frame made of several slices of one
+    /// aligned buffer stays one aligned write.
+    pub(crate) fn gather(&mut self, data: &Gather) -> (*const libc::iovec, u32) {
+        self.slices.clear();
+        for bytes in data.remaining() {
+            let base: *mut libc::c_void = bytes.as_ptr().cast_mut().cast();
+            if let Some(Slice(last)) = self.slices.last_mut()
+                && last.iov_base.addr() + last.iov_len == base.addr()
+            {
+                last.iov_len += bytes.len();
+                continue;
+            }
+            if self.slices.len() == MAX_SLICES {
+                break;
+            }
+            if !bytes.is_empty() {
+                self.slices.push(Slice(libc::iovec { iov_base: base, iov_len: bytes.len() }));
+            }
+        }
+        (self.slices.as_ptr().cast(), self.slices.len() as u32)
+    }
+
+    /// The same, as a message to send.
+    pub(crate) fn message(&mut self, data: &Gather) -> *const libc::msghdr {
+        let (slices, count) = self.gather(data);
+        let message = self.message.get_or_insert_with(|| Box::new(sys::empty_message()));
+        message.msg_iov = slices.cast_mut();
+        message.msg_iovlen = count as usize;
+        &raw const **message
+    }
+
+    pub(crate) fn address(&mut self, address: SocketAddr) -> (*const libc::sockaddr, libc::socklen_t) {
+        let stored = self.address.insert(Box::new(Address::new(address)));
+        (stored.as_ptr(), stored.len())
+    }
+
+    /// Where the kernel puts a file's metadata.
+    pub(crate) fn statx(&mut self) -> *mut types::statx {
+        let statx = self.statx.get_or_insert_with(|| Box::new(sys::empty_statx()));
+        (&raw mut **statx).cast()
+    }
+
+    /// What it put there.
+    pub(crate) fn metadata(&self) -> Metadata {
+        let statx = self.statx.as_ref().expect("a stat was prepared in this slot");
+        let is_dir = u32::from(statx.stx_mode) & libc::S_IFMT == libc::S_IFDIR;
+        Metadata { len: statx.stx_size, is_dir }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn lengths(scratch: &Scratch) -> Vec<usize> {
+        scratch.slices.iter().map(|slice| slice.0.iov_len).collect()
+    }
+
+    #[test]
+    fn neighbours_in_memory_become_one_slice() {
+        let whole = Bytes::from(vec![7; 100]);
+        let other = Bytes::from(vec![8; 10]);
+        let data = Gather::new(vec![whole.slice(0..10), whole.slice(10..40), other, whole.slice(40..100)]);
+        let mut scratch = Scratch::default();
+        let (_, count) = scratch.gather(&data);
+        assert_eq!(count, 3);
+        assert_eq!(lengths(&scratch), [40, 10, 60]);
+    }
+
+    #[test]
+    fn no_more_slices_than_the_kernel_takes() {
+        let piece = Bytes::from(vec![1; 2]);
+        let data = Gather::new((0..3000).map(|_| piece.slice(0..1)).collect());
+        let mut scratch = Scratch::default();
+        assert_eq!(scratch.gather(&data).1, MAX_SLICES as u32);
+    }
+}

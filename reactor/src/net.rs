@@ -1,0 +1,308 @@
+//! TCP sockets.
+//!
+//! Invariants:
+//! - Not reading is back-pressure: at most a few buffers wait unread per socket, then its receive is stopped until
+//!   the reader has caught up, and TCP's own window closes.
+//! - One send and one reader at a time per socket; two of them would mix their bytes.
+//! - A socket leaves its core only with nothing armed or in flight on it.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::core;
+use crate::descriptor::Descriptor;
+use crate::op::{Event, Gather, Item, Op, Operation, Ticket, to_result};
+pub use crate::pool::RecvBuf;
+use crate::sys;
+
+/// Connections that may wait to be accepted, beyond those the core has taken already.
+const BACKLOG: i32 = 1024;
+
+/// Listens for connections.
+pub struct Listener {
+    // Before the descriptor, so that the accept is stopped before the socket is closed.
+    accepting: RefCell<Option<Ticket>>,
+    descriptor: Descriptor,
+    local: SocketAddr,
+}
+
+impl Listener {
+    /// Listens on `address` (`SO_REUSEADDR`); port 0 picks a free one.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and listen(2).
+    pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+        let (descriptor, local) = core::with(|core| match core.world() {
+            Some(world) => world.listen(address),
+            None => {
+                let descriptor = sys::listen(address, BACKLOG)?;
+                let local = sys::local_addr(descriptor.raw())?;
+                Ok((descriptor, local))
+            }
+        })?;
+        Ok(Listener { accepting: RefCell::new(None), descriptor, local })
+    }
+
+    /// The address listened on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The next connection and where it comes from. One caller at a time. Safe to drop at any time.
+    ///
+    /// # Errors
+    /// Those of accept(2). `ECONNABORTED` concerns one connection that went away; `EMFILE` and `ENFILE` stay until
+    /// descriptors are closed, so wait a little before the next call.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let socket = poll_fn(|cx| self.poll_accept(cx)).await?;
+        let peer = peer_addr(&socket)?;
+        Ok((TcpStream::new(socket, peer)?, peer))
+    }
+
+    fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<Descriptor>> {
+        let mut accepting = self.accepting.borrow_mut();
+        loop {
+            let fd = self.descriptor.raw();
+            let ticket = accepting.get_or_insert_with(|| Ticket::start(Op::AcceptMany { fd }));
+            match ticket.poll_event(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Event::Item(Item::Socket(socket))) => return Poll::Ready(Ok(socket)),
+                Poll::Ready(Event::Item(Item::Received(_))) => unreachable!("an accept receives no bytes"),
+                Poll::Ready(Event::Ended(result)) => {
+                    *accepting = None;
+                    match result {
+                        // Stopped because too many connections waited here, or ended after a connection.
+                        result if result == -libc::ECANCELED || result >= 0 => {}
+                        result => {
+                            return Poll::Ready(to_result(result).map(|_| unreachable!("it is negative")));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+fn peer_addr(socket: &Descriptor) -> io::Result<SocketAddr> {
+    core::with(|core| match core.world() {
+        Some(world) => world.peer_addr(socket.raw()),
+        None => sys::peer_addr(socket.raw()),
+    })
+}
+
+/// A connection. Clones are handles to the same socket, on the same core; it is closed with the last of them.
+#[derive(Clone)]
+pub struct TcpStream {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    // Before the descriptor, so that the receive is stopped before the socket is closed.
+    receiving: RefCell<Option<Ticket>>,
+    descriptor: Descriptor,
+    peer: SocketAddr,
+    /// The peer has sent all it will.
+    ended: Cell<bool>,
+    has_reader: Cell<bool>,
+    has_sender: Cell<bool>,
+}
+
+/// Marks a socket's direction as used until it is dropped.
+struct Claim<'a>(&'a Cell<bool>);
+
+impl<'a> Claim<'a> {
+    fn new(used: &'a Cell<bool>, what: &str) -> Claim<'a> {
+        assert!(!used.replace(true), "one {what} at a time per socket");
+        Claim(used)
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+impl TcpStream {
+    fn new(descriptor: Descriptor, peer: SocketAddr) -> io::Result<TcpStream> {
+        if core::with(|core| !core.is_simulated()) {
+            sys::set_nodelay(descriptor.raw())?;
+        }
+        Ok(TcpStream::from_parts(SocketParts { descriptor, peer }))
+    }
+
+    /// Connects to `address`. `TCP_NODELAY` is on.
+    ///
+    /// # Errors
+    /// Those of connect(2).
+    pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+        let descriptor = core::with(|core| match core.world() {
+            Some(world) => Ok(world.socket()),
+            None => sys::tcp_socket(address),
+        })?;
+        Operation::start(Op::Connect { fd: descriptor.raw(), to: address }).await.0?;
+        TcpStream::new(descriptor, address)
+    }
+
+    /// The other end's address.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.inner.peer
+    }
+
+    /// The next bytes, as many as have come, in one of the core's buffers; `None` at the orderly end of the stream.
+    /// One reader at a time. Safe to drop at any time: no bytes are lost.
+    ///
+    /// Drop the buffer soon: all sockets of the core share them.
+    ///
+    /// # Errors
+    /// Those of recv(2).
+    ///
+    /// # Panics
+    /// If another call is under way on the same socket.
+    pub async fn recv(&self) -> io::Result<Option<RecvBuf>> {
+        let _reader = Claim::new(&self.inner.has_reader, "reader");
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    fn poll_recv(&self, cx: &Context<'_>) -> Poll<io::Result<Option<RecvBuf>>> {
+        let mut receiving = self.inner.receiving.borrow_mut();
+        loop {
+            if self.inner.ended.get() {
+                return Poll::Ready(Ok(None));
+            }
+            let fd = self.inner.descriptor.raw();
+            let ticket = receiving.get_or_insert_with(|| Ticket::start(Op::ReceiveMany { fd }));
+            match ticket.poll_event(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Event::Item(Item::Received(bytes))) => return Poll::Ready(Ok(Some(bytes))),
+                Poll::Ready(Event::Item(Item::Socket(_))) => unreachable!("a receive accepts no sockets"),
+                Poll::Ready(Event::Ended(result)) => {
+                    *receiving = None;
+                    if result == -libc::ENOBUFS {
+                        if wait_for_buffer(cx) {
+                            return Poll::Pending;
+                        }
+                    } else if result == 0 {
+                        self.inner.ended.set(true);
+                    } else if result < 0 && result != -libc::ECANCELED {
+                        return Poll::Ready(to_result(result).map(|_| unreachable!("it is negative")));
+                    }
+                    // Otherwise it was stopped because too much waited here, which has been read by now, or it
+                    // ended after its last bytes: start it again.
+                }
+            }
+        }
+    }
+
+    /// Receives at most `max` bytes once, into memory of its own; empty at the orderly end of the stream. It leaves
+    /// nothing armed, so the socket can be handed to another core afterwards.
+    ///
+    /// # Errors
+    /// Those of recv(2).
+    ///
+    /// # Panics
+    /// If another receive is under way, or [`recv`](TcpStream::recv) was used before.
+    pub async fn recv_once(&self, max: usize) -> io::Result<Bytes> {
+        let _reader = Claim::new(&self.inner.has_reader, "reader");
+        assert!(self.inner.receiving.borrow().is_none(), "recv_once comes before the first recv");
+        if max == 0 || self.inner.ended.get() {
+            return Ok(Bytes::new());
+        }
+        let len = u32::try_from(max).unwrap_or(u32::MAX);
+        let buf = BytesMut::with_capacity(len as usize);
+        let op = Op::Receive { fd: self.inner.descriptor.raw(), buf, len };
+        let (result, op) = Operation::start(op).await;
+        let Op::Receive { buf, .. } = op else { unreachable!("a receive comes back as a receive") };
+        self.inner.ended.set(result? == 0);
+        Ok(buf.freeze())
+    }
+
+    /// Sends all of `data`, slice after slice, without copying it. One send at a time.
+    ///
+    /// If the future is dropped early, an unknown part was sent: the connection is good for nothing but closing.
+    ///
+    /// # Errors
+    /// Those of sendmsg(2). After an error an unknown part was sent.
+    ///
+    /// # Panics
+    /// If another send is under way on the same socket.
+    pub async fn send(&self, data: Vec<Bytes>) -> io::Result<()> {
+        let _sender = Claim::new(&self.inner.has_sender, "send");
+        let mut data = Gather::new(data);
+        while !data.is_done() {
+            let (result, op) = Operation::start(Op::Send { fd: self.inner.descriptor.raw(), data }).await;
+            let Op::Send { data: back, .. } = op else { unreachable!("a send comes back as a send") };
+            data = back;
+            data.advance(result?);
+        }
+        Ok(())
+    }
+
+    /// Ends both directions. A receive under way sees the end of the stream, a send fails.
+    pub fn shutdown(&self) {
+        let fd = self.inner.descriptor.raw();
+        core::with(|core| match core.world() {
+            Some(world) => world.shutdown(fd),
+            None => sys::shutdown_socket(fd),
+        });
+    }
+
+    /// Takes the socket off this core, for [`from_parts`](TcpStream::from_parts) on another.
+    ///
+    /// # Panics
+    /// If other handles to the socket are left, or [`recv`](TcpStream::recv) was used on it: what the core has
+    /// received already would be lost.
+    pub fn into_parts(self) -> SocketParts {
+        let inner = Rc::into_inner(self.inner).expect("a socket is handed off by its only handle");
+        assert!(inner.receiving.into_inner().is_none(), "a socket is handed off with nothing armed on it");
+        SocketParts { descriptor: inner.descriptor, peer: inner.peer }
+    }
+
+    /// Puts a socket onto the current core.
+    pub fn from_parts(parts: SocketParts) -> TcpStream {
+        let inner = Inner {
+            receiving: RefCell::new(None),
+            descriptor: parts.descriptor,
+            peer: parts.peer,
+            ended: Cell::new(false),
+            has_reader: Cell::new(false),
+            has_sender: Cell::new(false),
+        };
+        TcpStream { inner: Rc::new(inner) }
+    }
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpStream").field("peer", &self.inner.peer).finish_non_exhaustive()
+    }
+}
+
+/// Every buffer was out. Waits for one to come back, unless one has by now.
+fn wait_for_buffer(cx: &Context<'_>) -> bool {
+    core::with(|core| {
+        let pool = core.driver().borrow().pool();
+        let starved = pool.filter(|pool| pool.is_starved());
+        starved.inspect(|pool| pool.wait(cx.waker().clone())).is_some()
+    })
+}
+
+/// A socket between two cores.
+#[derive(Debug)]
+pub struct SocketParts {
+    descriptor: Descriptor,
+    peer: SocketAddr,
+}
