@@ -208,7 +208,8 @@ impl TcpStream {
     }
 
     /// Receives at most `max` bytes once, into memory of its own; empty at the orderly end of the stream. It leaves
-    /// nothing armed, so the socket can be handed to another core afterwards.
+    /// nothing armed, so the socket can be handed to another core afterwards. If the future is dropped early, bytes
+    /// that arrive at that moment may be lost.
     ///
     /// # Errors
     /// Those of recv(2).
