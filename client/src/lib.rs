@@ -1,2 +1,63 @@
-//! Not yet written.
+//! The client of Ringlog: what a service embeds to publish, subscribe and replay.
+//!
+//! ```no_run
+//! use ringlog_client::{Client, Position, Record, block_on};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! block_on(async {
+//!     let client = Client::connect(["127.0.0.1:7171"]).await?;
+//!     let producer = client.producer("orders").build().await?;
+//!     let delivery = producer.send(Record::new("a value").key("a key")).await?;
+//!     let acked = delivery.await?;
+//!     println!("partition {}, offset {}", acked.partition, acked.offset);
+//!
+//!     let mut consumer = client.consumer("orders").from(Position::Begin).build().await?;
+//!     if let Some(record) = consumer.next().await {
+//!         println!("{:?}", record?.value);
+//!     }
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! All futures work under any runtime, and with [`block_on`] without one: a client has a thread of its own that owns its connections.
+//!
+//! # Map
+//! - `client`, `producer`, `consumer`, `admin`: what applications call; `command`: how they talk to the client's thread.
+//! - `accumulator`, `delivery`: a producer's batches and budget, and the acks; `inbox`, `unpack`: a consumer's prefetch.
+//! - `session`: one connection's protocol without I/O and clock: bytes in, events out; requests in, bytes out.
+//! - `driver`: the client's thread: connections, lanes (a producer's partition), subscriptions, reconnects.
+//! - `compression`: Kafka's four codecs, bounded.
 #![forbid(unsafe_code)]
+
+mod accumulator;
+mod admin;
+mod block_on;
+mod client;
+mod command;
+mod compression;
+mod consumer;
+mod delivery;
+mod driver;
+pub mod error;
+mod in_order;
+mod inbox;
+mod limits;
+mod producer;
+mod record;
+mod session;
+mod unpack;
+
+pub use admin::{Admin, CreateTopicBuilder, OffsetInfo, PartitionInfo, TopicInfo};
+pub use block_on::block_on;
+pub use client::{Client, ClientBuilder};
+pub use consumer::{Batches, Consumer, ConsumerBuilder};
+pub use delivery::{Acked, Delivery};
+pub use error::{
+    AdminError, CloseError, ConnectError, ConsumeError, DeliveryError, OpenError, Refusal, SendError,
+    TrySendError,
+};
+pub use producer::{Producer, ProducerBuilder};
+pub use record::{ConsumedBatch, ConsumedRecord, Header, Record};
+pub use ringlog_protocol::messages::Position;
+pub use ringlog_protocol::{Ack, ErrorCode, batch::Compression};

@@ -1,0 +1,494 @@
+//! What a producer's application threads and the client's thread share: the batches that are filling up, and the byte budget.
+//!
+//! Invariants:
+//! - `used_bytes` is the sum of the charges of all batches that have no outcome yet; it passes the budget only by one record
+//!   that is larger than the whole budget and alone.
+//! - Admission is first come, first served: nobody is admitted while somebody waits who came before.
+//! - A partition with something to take that the driver was not told of is in `dirty`, and then a doorbell is under way (`told`).
+//! - The lock is held for pushing one record or taking one batch; compressing and checksums happen outside.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use ringlog_protocol::Ack;
+use ringlog_protocol::batch::{BatchBuilder, Compression, Header};
+use ringlog_protocol::partitioner::partition_for_key;
+use ringlog_reactor::Instant;
+
+use crate::delivery::{Delivery, Outcome};
+use crate::error::{DeliveryError, SendError};
+use crate::in_order::InOrder;
+use crate::record::Record;
+
+/// What a producer was built with.
+#[derive(Clone, Debug)]
+pub(crate) struct ProducerSettings {
+    pub ack: Ack,
+    pub linger: Duration,
+    pub batch_bytes: usize,
+    pub compression: Compression,
+    pub buffer_bytes: usize,
+    pub delivery_timeout: Duration,
+    pub max_in_flight: usize,
+}
+
+/// The shared part of one producer.
+#[derive(Debug)]
+pub(crate) struct Accumulator {
+    pub topic: Arc<str>,
+    pub settings: ProducerSettings,
+    /// The largest batch that the broker takes at all.
+    max_batch_bytes: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    partitions: Vec<Queue>,
+    dirty: Vec<u32>,
+    told: bool,
+    /// Where records without a key go until their batch is closed.
+    sticky: u32,
+    used_bytes: usize,
+    waiting: VecDeque<(u64, Waker)>,
+    next_ticket: u64,
+    /// Which batches have their outcome, by sequence.
+    progress: InOrder,
+    /// Batches before this one do not linger.
+    flush_before: u64,
+    flushing: Vec<(u64, Waker)>,
+    failed_records: u64,
+    closing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    full: VecDeque<Filling>,
+    open: Option<Filling>,
+    in_dirty: bool,
+}
+
+#[derive(Debug)]
+struct Filling {
+    sequence: u64,
+    builder: BatchBuilder,
+    outcome: Arc<Outcome>,
+    opened_at: Instant,
+}
+
+/// A batch on its way. Dropped without `settle`, it fails its deliveries.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    owner: Arc<Accumulator>,
+    sequence: u64,
+    outcome: Arc<Outcome>,
+    charge: usize,
+    /// How many records it has.
+    pub records: u32,
+    /// When its first record was admitted.
+    pub opened_at: Instant,
+    /// The records, until the batch is finished.
+    pub builder: BatchBuilder,
+    /// True from the moment that its bytes may have left.
+    pub sent: bool,
+    settled: bool,
+}
+
+/// What there is to take from a partition.
+#[derive(Debug)]
+pub(crate) enum Take {
+    Batch(Box<Batch>),
+    /// The open batch lingers until then.
+    NotBefore(Instant),
+    Nothing,
+}
+
+/// What became of an attempt to admit a record.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    Admitted {
+        delivery: Delivery,
+        /// True when the driver must be told; the caller rings its doorbell.
+        ring: bool,
+    },
+    /// The budget is spent; the record is given back.
+    Full(Record),
+    Refused(SendError),
+}
+
+impl Accumulator {
+    pub fn new(
+        topic: Arc<str>,
+        partitions: u32,
+        settings: ProducerSettings,
+        max_batch_bytes: usize,
+        sticky: u32,
+    ) -> Arc<Self> {
+        let state = State {
+            partitions: (0..partitions).map(|_| Queue::default()).collect(),
+            dirty: Vec::new(),
+            told: false,
+            sticky: sticky % partitions.max(1),
+            used_bytes: 0,
+            waiting: VecDeque::new(),
+            next_ticket: 0,
+            progress: InOrder::default(),
+            flush_before: 0,
+            flushing: Vec::new(),
+            failed_records: 0,
+            closing: false,
+        };
+        Arc::new(Self { topic, settings, max_batch_bytes, state: Mutex::new(state) })
+    }
+
+    /// How many partitions the topic has.
+    pub fn partitions(&self) -> u32 {
+        self.lock().partitions.len() as u32
+    }
+
+    /// Admits a record if there is room and nobody waits.
+    pub fn try_admit(&self, record: Record) -> Admission {
+        let mut state = self.lock();
+        if !state.waiting.is_empty() {
+            return Admission::Full(record);
+        }
+        self.admit(&mut state, record)
+    }
+
+    /// Admits a record when its turn has come. `ticket` is the caller's place in the queue; it must be given back with
+    /// `give_up` if the wait is abandoned. The flag says whether the driver must be told.
+    pub fn poll_admit(
+        &self,
+        waiting: &mut Option<Record>,
+        ticket: &mut Option<u64>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(Delivery, bool), SendError>> {
+        let mut state = self.lock();
+        let first = state.waiting.front().map(|(first, _)| *first);
+        let my_turn = state.closing || first == *ticket;
+        if my_turn {
+            let record = waiting.take().expect("a send is not polled after its end");
+            match self.admit(&mut state, record) {
+                Admission::Full(record) => *waiting = Some(record),
+                Admission::Admitted { delivery, ring } => {
+                    state.leave_queue(ticket.take());
+                    return Poll::Ready(Ok((delivery, ring)));
+                }
+                Admission::Refused(error) => {
+                    state.leave_queue(ticket.take());
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        state.enqueue(ticket, context.waker());
+        Poll::Pending
+    }
+
+    /// Leaves the queue of those who wait for room.
+    pub fn give_up(&self, ticket: u64) {
+        self.lock().leave_queue(Some(ticket));
+    }
+
+    fn admit(&self, state: &mut State, record: Record) -> Admission {
+        if state.closing {
+            return Admission::Refused(SendError::Closed);
+        }
+        let partition = match state.partition_of(&record) {
+            Ok(partition) => partition,
+            Err(error) => return Admission::Refused(error),
+        };
+        let timestamp_ms = record.timestamp_ms.unwrap_or_else(ringlog_reactor::wall_clock_ms);
+        let alone = BatchBuilder::new(self.max_batch_bytes);
+        let alone_bytes = measure(&alone, timestamp_ms, &record);
+        if alone_bytes > self.max_batch_bytes {
+            return Admission::Refused(SendError::TooLarge {
+                bytes: alone_bytes,
+                limit: self.max_batch_bytes,
+            });
+        }
+        let open = state.partitions[partition as usize].open.as_ref();
+        let joined_bytes = open.map(|open| measure(&open.builder, timestamp_ms, &record));
+        let joins = joined_bytes.is_some_and(|bytes| bytes <= self.settings.batch_bytes);
+        let needed = match (joins, open) {
+            (true, Some(open)) => measure(&open.builder, timestamp_ms, &record) - open.builder.len(),
+            _ => alone_bytes,
+        };
+        if state.used_bytes > 0 && state.used_bytes + needed > self.settings.buffer_bytes {
+            return Admission::Full(record);
+        }
+        state.used_bytes += needed;
+        if !joins {
+            state.close_open(partition);
+            state.open_new(partition, alone);
+        }
+        let open = state.partitions[partition as usize].open.as_mut().expect("a batch was just opened");
+        let index = push(&mut open.builder, timestamp_ms, &record);
+        let delivery = Delivery::new(Arc::clone(&open.outcome), index);
+        Admission::Admitted { delivery, ring: state.must_ring() }
+    }
+
+    /// The partitions with something new, for the driver; from now on another doorbell may come.
+    pub fn take_dirty(&self) -> Vec<u32> {
+        let mut state = self.lock();
+        state.told = false;
+        let dirty = std::mem::take(&mut state.dirty);
+        for partition in &dirty {
+            state.partitions[*partition as usize].in_dirty = false;
+        }
+        dirty
+    }
+
+    /// The doorbell could not be delivered: the next caller rings again.
+    pub fn not_told(&self) {
+        self.lock().told = false;
+    }
+
+    /// The next batch of a partition, if one may go now.
+    pub fn take(self: &Arc<Self>, partition: u32, now: Instant) -> Take {
+        let mut state = self.lock();
+        let in_a_hurry = state.closing || self.settings.linger.is_zero();
+        let flush_before = state.flush_before;
+        let queue = &mut state.partitions[partition as usize];
+        if queue.full.is_empty() {
+            let Some(open) = &queue.open else { return Take::Nothing };
+            let ready_at = open.opened_at + self.settings.linger;
+            if !in_a_hurry && open.sequence >= flush_before && now < ready_at {
+                return Take::NotBefore(ready_at);
+            }
+            state.close_open(partition);
+        }
+        match state.partitions[partition as usize].full.pop_front() {
+            Some(filling) => Take::Batch(Box::new(self.batch(filling))),
+            None => Take::Nothing,
+        }
+    }
+
+    /// When the oldest record of the partition that was not taken was admitted.
+    pub fn oldest(&self, partition: u32) -> Option<Instant> {
+        let state = self.lock();
+        let queue = &state.partitions[partition as usize];
+        queue.full.front().or(queue.open.as_ref()).map(|filling| filling.opened_at)
+    }
+
+    fn batch(self: &Arc<Self>, filling: Filling) -> Batch {
+        Batch {
+            owner: Arc::clone(self),
+            sequence: filling.sequence,
+            charge: filling.builder.len(),
+            records: filling.builder.record_count() as u32,
+            outcome: filling.outcome,
+            opened_at: filling.opened_at,
+            builder: filling.builder,
+            sent: false,
+            settled: false,
+        }
+    }
+
+    /// Lets all that was admitted so far go at once. Gives the mark for `poll_flushed`, and whether to ring.
+    pub fn begin_flush(&self) -> (u64, bool) {
+        let mut state = self.lock();
+        state.flush_before = state.progress.next();
+        for partition in 0..state.partitions.len() as u32 {
+            if state.partitions[partition as usize].open.is_some() {
+                state.mark_dirty(partition);
+            }
+        }
+        (state.flush_before, state.must_ring())
+    }
+
+    /// Ready when every batch before `mark` has its outcome.
+    pub fn poll_flushed(&self, mark: u64, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.progress.all_before(mark) {
+            return Poll::Ready(());
+        }
+        if !state.flushing.iter().any(|(other, waker)| *other == mark && waker.will_wake(context.waker())) {
+            state.flushing.push((mark, context.waker().clone()));
+        }
+        Poll::Pending
+    }
+
+    /// Records that were admitted and failed, since the beginning.
+    pub fn failed_records(&self) -> u64 {
+        self.lock().failed_records
+    }
+
+    /// True when every admitted record has its outcome and no more are admitted.
+    pub fn is_finished(&self) -> bool {
+        let state = self.lock();
+        state.closing && state.progress.all_before(state.progress.next())
+    }
+
+    /// Admits nothing more; what lingers goes at once. True when the driver must be told.
+    pub fn close(&self) -> bool {
+        let mut state = self.lock();
+        state.closing = true;
+        for (_, waker) in std::mem::take(&mut state.waiting) {
+            waker.wake();
+        }
+        for partition in 0..state.partitions.len() as u32 {
+            state.mark_dirty(partition);
+        }
+        state.must_ring()
+    }
+
+    /// Closes, and fails all that was not taken.
+    pub fn abandon(self: &Arc<Self>) {
+        self.close();
+        let left: Vec<Filling> = {
+            let mut state = self.lock();
+            state
+                .partitions
+                .iter_mut()
+                .flat_map(|queue| queue.full.drain(..).chain(queue.open.take()))
+                .collect()
+        };
+        for filling in left {
+            self.batch(filling).settle(Err(DeliveryError::Closed));
+        }
+    }
+
+    fn settled(&self, batch: &Batch, failed: bool) {
+        let flushed = {
+            let mut state = self.lock();
+            state.used_bytes -= batch.charge;
+            state.progress.finish(batch.sequence);
+            if failed {
+                state.failed_records += u64::from(batch.records);
+            }
+            if let Some((_, waker)) = state.waiting.front() {
+                waker.wake_by_ref();
+            }
+            let State { progress, flushing, .. } = &mut *state;
+            let (flushed, left) = std::mem::take(flushing)
+                .into_iter()
+                .partition::<Vec<_>, _>(|(mark, _)| progress.all_before(*mark));
+            *flushing = left;
+            flushed
+        };
+        flushed.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Accumulator {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for queue in &mut state.partitions {
+            for filling in queue.full.drain(..).chain(queue.open.take()) {
+                filling.outcome.settle(Err(DeliveryError::Closed));
+            }
+        }
+    }
+}
+
+impl State {
+    fn partition_of(&self, record: &Record) -> Result<u32, SendError> {
+        let partitions = self.partitions.len() as u32;
+        match (record.partition, &record.key) {
+            (Some(partition), _) if partition >= partitions => {
+                Err(SendError::UnknownPartition { partition, partitions })
+            }
+            (Some(partition), _) => Ok(partition),
+            (None, Some(key)) => Ok(partition_for_key(key, partitions)),
+            (None, None) => Ok(self.sticky),
+        }
+    }
+
+    fn open_new(&mut self, partition: u32, builder: BatchBuilder) {
+        let filling = Filling {
+            sequence: self.progress.begin(),
+            builder,
+            outcome: Outcome::new(partition),
+            opened_at: ringlog_reactor::now(),
+        };
+        self.partitions[partition as usize].open = Some(filling);
+        self.mark_dirty(partition);
+    }
+
+    fn close_open(&mut self, partition: u32) {
+        let queue = &mut self.partitions[partition as usize];
+        let Some(filling) = queue.open.take() else { return };
+        queue.full.push_back(filling);
+        if partition == self.sticky {
+            self.sticky = (self.sticky + 1) % self.partitions.len() as u32;
+        }
+    }
+
+    fn mark_dirty(&mut self, partition: u32) {
+        let queue = &mut self.partitions[partition as usize];
+        if !std::mem::replace(&mut queue.in_dirty, true) {
+            self.dirty.push(partition);
+        }
+    }
+
+    fn must_ring(&mut self) -> bool {
+        !self.dirty.is_empty() && !std::mem::replace(&mut self.told, true)
+    }
+
+    fn leave_queue(&mut self, ticket: Option<u64>) {
+        if let Some(mine) = ticket {
+            self.waiting.retain(|(ticket, _)| *ticket != mine);
+        }
+        // The next in the queue may fit as well; it finds out by itself.
+        if let Some((_, waker)) = self.waiting.front() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn enqueue(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
+        match *ticket {
+            Some(mine) => {
+                if let Some((_, old)) = self.waiting.iter_mut().find(|(ticket, _)| *ticket == mine) {
+                    old.clone_from(waker);
+                }
+            }
+            None => {
+                *ticket = Some(self.next_ticket);
+                self.waiting.push_back((self.next_ticket, waker.clone()));
+                self.next_ticket += 1;
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// Gives all deliveries of the batch their result, and its bytes back to the budget.
+    pub fn settle(mut self, result: Result<i64, DeliveryError>) {
+        self.settle_once(result);
+    }
+
+    fn settle_once(&mut self, result: Result<i64, DeliveryError>) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let failed = result.is_err();
+        self.outcome.settle(result);
+        self.owner.settled(self, failed);
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        let result = if self.sent { DeliveryError::OutcomeUnknown } else { DeliveryError::Closed };
+        self.settle_once(Err(result));
+    }
+}
+
+fn headers(record: &Record) -> impl Iterator<Item = Header<'_>> + Clone {
+    record.headers.iter().map(|header| Header { key: header.name.as_bytes(), value: header.value.as_deref() })
+}
+
+fn measure(builder: &BatchBuilder, timestamp_ms: i64, record: &Record) -> usize {
+    builder.len_with(timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers(record))
+}
+
+fn push(builder: &mut BatchBuilder, timestamp_ms: i64, record: &Record) -> u32 {
+    let pushed = builder.push(timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers(record));
+    pushed.expect("the record was measured and fits") as u32
+}

@@ -1,0 +1,112 @@
+//! The entrance: a client is a handle to one background thread that owns all connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admin::Admin;
+use crate::command::{Command, Line};
+use crate::consumer::ConsumerBuilder;
+use crate::driver;
+use crate::error::ConnectError;
+use crate::limits;
+use crate::producer::ProducerBuilder;
+
+/// A client of a Ringlog broker. Clones share the background thread and its connections, one for each shard of the broker that is used;
+/// the thread ends when the client and all that was made from it are dropped.
+#[derive(Clone, Debug)]
+pub struct Client {
+    line: Line,
+}
+
+impl Client {
+    /// Connects with default settings. One address that answers is enough.
+    pub async fn connect<A>(addresses: impl IntoIterator<Item = A>) -> Result<Client, ConnectError>
+    where
+        A: Into<String>,
+    {
+        Self::builder().connect(addresses).await
+    }
+
+    /// Settings to be changed before connecting.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Topics and offsets.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.line.clone())
+    }
+
+    /// Prepares a producer for a topic.
+    pub fn producer(&self, topic: &str) -> ProducerBuilder {
+        ProducerBuilder::new(self.line.clone(), topic)
+    }
+
+    /// Prepares a consumer of a topic.
+    pub fn consumer(&self, topic: &str) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.line.clone(), topic)
+    }
+}
+
+/// Settings of a client.
+#[derive(Clone, Debug)]
+#[must_use = "call connect() to get the client"]
+pub struct ClientBuilder {
+    client_id: String,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            client_id: format!("ringlog-client/{}", env!("CARGO_PKG_VERSION")),
+            connect_timeout: limits::DEFAULT_CONNECT_TIMEOUT,
+            request_timeout: limits::DEFAULT_REQUEST_TIMEOUT,
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// What the client calls itself in the broker's logs; at most 256 bytes are sent.
+    pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        self.client_id = id.into();
+        self
+    }
+
+    /// How long connecting to one address may take, handshake included; default five seconds.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a request may wait for its reply before the broker is taken for dead and the connection is cut; default 30 seconds.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Starts the client's thread and connects: to the first address that answers, once each.
+    ///
+    /// Host names are looked up on that thread by the system's resolver.
+    pub async fn connect<A>(self, addresses: impl IntoIterator<Item = A>) -> Result<Client, ConnectError>
+    where
+        A: Into<String>,
+    {
+        let addresses: Vec<Arc<str>> =
+            addresses.into_iter().map(|address| Arc::from(address.into())).collect();
+        if addresses.is_empty() {
+            return Err(ConnectError::NoAddress);
+        }
+        let mut client_id = self.client_id;
+        client_id.truncate(client_id.floor_char_boundary(limits::MAX_CLIENT_ID_BYTES));
+        let line = driver::thread::start(driver::DriverConfig {
+            addresses,
+            client_id,
+            connect_timeout: self.connect_timeout,
+            request_timeout: self.request_timeout,
+        })?;
+        line.request(|reply| Command::Connect { reply }).await?;
+        Ok(Client { line })
+    }
+}

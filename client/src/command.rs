@@ -1,0 +1,122 @@
+//! What the application's threads say to the client's thread.
+//!
+//! Requests go through a bounded queue whose senders wait. Doorbells say "look at this handle's shared state"; a handle has at most
+//! one under way, and there are at most `MAX_HANDLES` of them, so their queue has room by construction.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ringlog_protocol::messages::{ListOffsetsReply, Position, TopicMetadata};
+use ringlog_reactor::mailbox;
+
+use crate::accumulator::{Accumulator, ProducerSettings};
+use crate::error::{AdminError, ConnectError, OpenError};
+use crate::inbox::Inbox;
+
+/// Where the answer to one command goes. The asker may be gone.
+pub(crate) type Reply<T, E> = flume::Sender<Result<T, E>>;
+
+/// Identifies a producer or consumer within its client.
+pub(crate) type HandleId = u64;
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Connect {
+        reply: Reply<(), ConnectError>,
+    },
+    CreateTopic {
+        name: String,
+        partitions: u32,
+        config: Vec<(String, String)>,
+        reply: Reply<TopicMetadata, AdminError>,
+    },
+    DeleteTopic {
+        name: String,
+        reply: Reply<(), AdminError>,
+    },
+    Topics {
+        reply: Reply<Vec<TopicMetadata>, AdminError>,
+    },
+    Topic {
+        name: Arc<str>,
+        reply: Reply<TopicMetadata, AdminError>,
+    },
+    Offsets {
+        topic: Arc<str>,
+        partition: u32,
+        at: Position,
+        reply: Reply<ListOffsetsReply, AdminError>,
+    },
+    OpenProducer {
+        topic: Arc<str>,
+        settings: ProducerSettings,
+        reply: Reply<Opened<Accumulator>, OpenError>,
+    },
+    CloseProducer {
+        id: HandleId,
+        deadline: Duration,
+        reply: Reply<(), ()>,
+    },
+    OpenConsumer {
+        topic: Arc<str>,
+        plan: ConsumerPlan,
+        reply: Reply<Opened<Inbox>, OpenError>,
+    },
+}
+
+/// A new handle, as the driver made it.
+#[derive(Debug)]
+pub(crate) struct Opened<S> {
+    pub id: HandleId,
+    pub shared: Arc<S>,
+}
+
+/// What a consumer reads.
+#[derive(Clone, Debug)]
+pub(crate) struct ConsumerPlan {
+    /// None means all partitions.
+    pub partitions: Option<Vec<u32>>,
+    pub from: Position,
+    /// Where single partitions begin, if not at `from`.
+    pub offsets: Vec<(u32, i64)>,
+    pub prefetch_bytes: usize,
+    pub check_crc: bool,
+}
+
+/// "Look at this handle."
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doorbell(pub HandleId);
+
+/// The application's end of the line to the client's thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub commands: mailbox::Sender<Command>,
+    pub doorbells: mailbox::Sender<Doorbell>,
+    /// Why the client's thread could not start, if it could not.
+    pub start_error: Arc<OnceLock<ConnectError>>,
+}
+
+impl Line {
+    /// Sends a command and waits for its answer. `None`: the client's thread has ended.
+    pub async fn ask<T, E>(&self, command: impl FnOnce(Reply<T, E>) -> Command) -> Option<Result<T, E>> {
+        let (reply, answer) = flume::bounded(1);
+        self.commands.send(command(reply)).await.ok()?;
+        answer.recv_async().await.ok()
+    }
+
+    /// As `ask`, and an ended thread is an error of the operation.
+    pub async fn request<T, E: From<ConnectError>>(
+        &self,
+        command: impl FnOnce(Reply<T, E>) -> Command,
+    ) -> Result<T, E> {
+        match self.ask(command).await {
+            Some(answer) => answer,
+            None => Err(E::from(self.start_error.get().cloned().unwrap_or(ConnectError::Closed))),
+        }
+    }
+
+    /// Tells the driver to look at a handle. False when it could not be told.
+    pub fn ring(&self, id: HandleId) -> bool {
+        self.doorbells.try_send(Doorbell(id)).is_ok()
+    }
+}

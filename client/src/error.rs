@@ -1,0 +1,395 @@
+//! One small error enum per operation. Each says what happened, what the caller can do about it, and
+//! whether trying again may help (`is_retryable`). All are cheap to clone: one failure may end many deliveries.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+pub use ringlog_protocol::ErrorCode;
+
+/// A typed refusal that the broker sent, with its own words.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the broker refused: {message} ({code})")]
+pub struct Refusal {
+    /// What kind of refusal it is; see `docs/wire.md` for the list.
+    pub code: ErrorCode,
+    /// True when the same request may succeed later.
+    pub retryable: bool,
+    /// The broker's words, made for people.
+    pub message: Arc<str>,
+}
+
+/// No connection to a broker could be made.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConnectError {
+    /// An address is not `HOST:PORT`, or its host name has no address.
+    #[error(
+        "`{address}` is not an address of a broker: {reason}; write HOST:PORT, for example 127.0.0.1:7171"
+    )]
+    BadAddress {
+        /// The address as it was given.
+        address: Arc<str>,
+        /// Why it cannot be used.
+        reason: Arc<str>,
+    },
+    /// No address was given.
+    #[error("no broker address was given; write HOST:PORT, for example 127.0.0.1:7171")]
+    NoAddress,
+    /// Nothing answers there.
+    #[error("no broker at {address}: {reason}; start one with `ringlog serve`")]
+    NoBroker {
+        /// The addresses that were tried, comma separated.
+        address: Arc<str>,
+        /// What the operating system said.
+        reason: Arc<str>,
+    },
+    /// Something accepted the connection and did not finish the handshake in time.
+    #[error(
+        "{address} accepted the connection and did not answer within {waited_ms} ms; is it a Ringlog broker, and is it healthy?"
+    )]
+    NoAnswer {
+        /// The address that was tried.
+        address: Arc<str>,
+        /// The connect time-out, in milliseconds.
+        waited_ms: u64,
+    },
+    /// What answered does not speak the protocol.
+    #[error("{address} does not speak Ringlog's protocol: {reason}")]
+    NotABroker {
+        /// The address that was tried.
+        address: Arc<str>,
+        /// What was wrong with its answer.
+        reason: Arc<str>,
+    },
+    /// The broker refused the handshake, for example because no protocol version is spoken by both sides.
+    #[error("the broker at {address} refused the connection: {refusal}")]
+    Refused {
+        /// The address that was tried.
+        address: Arc<str>,
+        /// The broker's reason.
+        refusal: Refusal,
+    },
+    /// The client's own thread could not start its event loop.
+    #[error(
+        "the client could not start its I/O thread: {reason}; `ringlog doctor` says what this machine lacks"
+    )]
+    NoReactor {
+        /// What the operating system said.
+        reason: Arc<str>,
+    },
+    /// The client's thread has ended.
+    #[error("the client is closed")]
+    Closed,
+}
+
+impl ConnectError {
+    /// True when trying again later may succeed without a change of configuration.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NoBroker { .. } | Self::NoAnswer { .. } => true,
+            Self::Refused { refusal, .. } => refusal.retryable,
+            _ => false,
+        }
+    }
+}
+
+/// A topic request or an offset look-up failed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AdminError {
+    /// No connection to a broker.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// There is no such topic.
+    #[error("there is no topic `{topic}`; create it with `ringlog topic create {topic}`")]
+    UnknownTopic {
+        /// The name that was asked for.
+        topic: Arc<str>,
+    },
+    /// The topic has no such partition.
+    #[error("topic `{topic}` has no partition {partition}: it has {partitions}, numbered from 0")]
+    UnknownPartition {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition that was asked for.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// The broker refused the request.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The connection ended, or the time-out passed, before the answer came: the broker may or may not have done it.
+    #[error(
+        "the connection ended before the broker answered: it may or may not have done it; look before trying again"
+    )]
+    OutcomeUnknown,
+    /// The broker's answer could not be read.
+    #[error("the broker's answer cannot be read: {reason}; do client and broker have the same version?")]
+    BadAnswer {
+        /// What was wrong with it.
+        reason: Arc<str>,
+    },
+}
+
+impl AdminError {
+    /// True when the same request may be sent again and may succeed.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_retryable(),
+            Self::Refused(refusal) => refusal.retryable,
+            _ => false,
+        }
+    }
+}
+
+/// A producer or a consumer could not be built.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// No connection to a broker.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// There is no such topic.
+    #[error("there is no topic `{topic}`; create it with `ringlog topic create {topic}`")]
+    UnknownTopic {
+        /// The name that was asked for.
+        topic: Arc<str>,
+    },
+    /// The topic has no such partition.
+    #[error("topic `{topic}` has no partition {partition}: it has {partitions}, numbered from 0")]
+    UnknownPartition {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition that was asked for.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// The broker refused the request.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A setting of the builder is out of its range.
+    #[error("{setting} {reason}")]
+    BadSetting {
+        /// The builder's method.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
+    /// The client has as many producers and consumers as it can serve.
+    #[error("this client has {limit} producers and consumers already; drop some, or connect another client")]
+    TooManyHandles {
+        /// The limit.
+        limit: usize,
+    },
+    /// The connection was lost while the topic was looked up.
+    #[error("the connection to the broker was lost; try again")]
+    ConnectionLost,
+}
+
+impl OpenError {
+    /// True when the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_retryable(),
+            Self::Refused(refusal) => refusal.retryable,
+            Self::ConnectionLost => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<AdminError> for OpenError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::Connect(error) => Self::Connect(error),
+            AdminError::UnknownTopic { topic } => Self::UnknownTopic { topic },
+            AdminError::UnknownPartition { topic, partition, partitions } => {
+                Self::UnknownPartition { topic, partition, partitions }
+            }
+            AdminError::Refused(refusal) => Self::Refused(refusal),
+            AdminError::OutcomeUnknown | AdminError::BadAnswer { .. } => Self::ConnectionLost,
+        }
+    }
+}
+
+/// A record was not admitted: it was not sent and will not be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// The record alone is larger than a batch may be.
+    #[error(
+        "the record has {bytes} bytes, and a batch may have {limit}; split it, or raise the topic's max.message.bytes"
+    )]
+    TooLarge {
+        /// The record's size in a batch of its own.
+        bytes: usize,
+        /// The limit for a batch, in bytes.
+        limit: usize,
+    },
+    /// The record names a partition that the topic does not have.
+    #[error("there is no partition {partition}: the topic has {partitions}, numbered from 0")]
+    UnknownPartition {
+        /// The partition that the record names.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// The producer was closed, or its client's thread has ended.
+    #[error("the producer is closed")]
+    Closed,
+}
+
+impl SendError {
+    /// Always false: the same record would be refused again.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+/// `try_send` did not admit a record.
+#[derive(Debug, Error)]
+pub enum TrySendError {
+    /// The byte budget is spent: wait for deliveries, or use `send`, which waits. The record is given back.
+    #[error("the producer's buffer is full; wait for deliveries, or use `send`, which waits for room")]
+    Full(crate::Record),
+    /// The record can never be sent.
+    #[error(transparent)]
+    Refused(#[from] SendError),
+}
+
+impl TrySendError {
+    /// True for `Full`.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Full(_))
+    }
+}
+
+/// An admitted record was not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DeliveryError {
+    /// The connection ended after the record was sent and before its ack came: it may be in the log, or not.
+    /// It is not resent, since that could put it there twice.
+    #[error(
+        "the connection ended before the ack: the record may or may not be in the log; look before sending it again"
+    )]
+    OutcomeUnknown,
+    /// The record was not sent within the delivery time-out; it is not in the log. Carries the last obstacle, if any.
+    #[error("the record could not be delivered within the delivery time-out{}", obstacle.as_ref().map(|o| format!(": {o}")).unwrap_or_default())]
+    TimedOut {
+        /// What stood in the way last.
+        obstacle: Option<Arc<str>>,
+    },
+    /// The broker refused the batch for good; the record is not in the log.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The batch was refused for now, but a later batch of its partition was accepted: resending would break the order.
+    /// The record is not in the log; send it again if its place does not matter.
+    #[error(
+        "the record was refused ({refusal}) and later ones of its partition were accepted; resending would break the order"
+    )]
+    Overtaken {
+        /// The broker's reason.
+        refusal: Refusal,
+    },
+    /// The batch could not be compressed; the record is not in the log.
+    #[error("the batch could not be compressed: {reason}")]
+    Compression {
+        /// What the codec said.
+        reason: Arc<str>,
+    },
+    /// The producer was closed, or its client dropped, before the record was sent; it is not in the log.
+    #[error("the producer was closed before the record was sent")]
+    Closed,
+}
+
+impl DeliveryError {
+    /// True when the record is certainly not in the log and sending it again may succeed.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } | Self::Overtaken { .. } => true,
+            Self::Refused(refusal) => refusal.retryable,
+            _ => false,
+        }
+    }
+
+    /// True when the record may be in the log although no ack came.
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(self, Self::OutcomeUnknown)
+    }
+}
+
+/// A producer's `close` ended with records that have no ack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "the producer was closed with {unacked} records not acknowledged; their deliveries say what became of each"
+)]
+pub struct CloseError {
+    /// Records that were admitted and whose deliveries failed during the close.
+    pub unacked: u64,
+}
+
+impl CloseError {
+    /// Always false: the producer is gone.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+/// A consumer cannot go on with one of its partitions. Lost connections are not errors: it reconnects by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConsumeError {
+    /// The next offset is not in the log: retention removed it, or it lies behind the end.
+    #[error("partition {partition}: {refusal}; start from `begin`, `end` or a time")]
+    OffsetOutOfRange {
+        /// The partition.
+        partition: u32,
+        /// The broker's words, with the range there is.
+        refusal: Refusal,
+    },
+    /// The broker refused to go on with this partition.
+    #[error("partition {partition}: {refusal}")]
+    Refused {
+        /// The partition.
+        partition: u32,
+        /// The broker's reason.
+        refusal: Refusal,
+    },
+    /// The topic, or the partition, is not there any more.
+    #[error("topic `{topic}` has no partition {partition} any more")]
+    Gone {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+    },
+    /// A batch that came cannot be read: wrong checksum, bad structure, or it unpacks to more than is allowed.
+    #[error("partition {partition}, offset {offset}: the batch cannot be read: {reason}")]
+    BadBatch {
+        /// The partition.
+        partition: u32,
+        /// The base offset that the batch claims.
+        offset: i64,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
+    /// The client's thread has ended.
+    #[error("the client is closed")]
+    Closed,
+}
+
+impl ConsumeError {
+    /// True when a new consumer at the same offset may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Refused { refusal, .. } if refusal.retryable)
+    }
+
+    /// The partition that the error ends, if it is about one.
+    pub fn partition(&self) -> Option<u32> {
+        match self {
+            Self::OffsetOutOfRange { partition, .. }
+            | Self::Refused { partition, .. }
+            | Self::Gone { partition, .. }
+            | Self::BadBatch { partition, .. } => Some(*partition),
+            Self::Closed => None,
+        }
+    }
+}

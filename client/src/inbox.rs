@@ -1,0 +1,248 @@
+//! What a consumer's application and the client's thread share: batches that were received and not yet taken.
+//!
+//! Invariants:
+//! - What is queued for a partition, plus the credit its subscription has left, is at most `credit_bytes` and one push.
+//! - A partition is in `ring` exactly once when it has a batch or a failure to give, so that all get their turn.
+//! - A failure of a partition comes after everything that was received from it before.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use ringlog_protocol::batch::BatchHeader;
+
+use crate::error::ConsumeError;
+
+/// One batch as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub header: BatchHeader,
+    pub bytes: Bytes,
+}
+
+/// A batch that the application takes, and what of it is wanted.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// The partition's place in the consumer.
+    pub place: usize,
+    pub partition: u32,
+    pub received: Received,
+    /// Records before this offset were not asked for.
+    pub wanted: i64,
+    /// Records are skipped up to the first that is not earlier.
+    pub not_before_ms: Option<i64>,
+    /// The driver must be told that there is room.
+    pub ring: bool,
+}
+
+/// The shared part of one consumer.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub topic: Arc<str>,
+    pub check_crc: bool,
+    /// The credit of one partition, in bytes.
+    pub credit_bytes: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    partitions: Vec<Shelf>,
+    ring: VecDeque<usize>,
+    waker: Option<Waker>,
+    told: bool,
+    closed: bool,
+    driver_gone: bool,
+    /// Partitions that can still give something.
+    live: usize,
+}
+
+/// One partition's batches.
+#[derive(Debug)]
+struct Shelf {
+    partition: u32,
+    queue: VecDeque<Received>,
+    queued_bytes: usize,
+    /// Bytes taken since the driver was last told.
+    freed_bytes: usize,
+    wanted: i64,
+    not_before_ms: Option<i64>,
+    failure: Option<ConsumeError>,
+    ended: bool,
+}
+
+impl Inbox {
+    pub fn new(topic: Arc<str>, partitions: &[u32], credit_bytes: usize, check_crc: bool) -> Arc<Self> {
+        let shelf = |partition: &u32| Shelf {
+            partition: *partition,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            freed_bytes: 0,
+            wanted: 0,
+            not_before_ms: None,
+            failure: None,
+            ended: false,
+        };
+        let state = State {
+            partitions: partitions.iter().map(shelf).collect(),
+            ring: VecDeque::new(),
+            waker: None,
+            told: false,
+            closed: false,
+            driver_gone: false,
+            live: partitions.len(),
+        };
+        Arc::new(Self { topic, check_crc, credit_bytes, state: Mutex::new(state) })
+    }
+
+    /// The numbers of the partitions, in the order of their places.
+    pub fn partitions(&self) -> Vec<u32> {
+        self.lock().partitions.iter().map(|shelf| shelf.partition).collect()
+    }
+
+    /// Gives the application its next batch; none when no partition can give anything more.
+    pub fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<Result<Taken, ConsumeError>>> {
+        let mut state = self.lock();
+        if let Some(place) = state.ring.pop_front() {
+            return Poll::Ready(Some(self.take_from(&mut state, place)));
+        }
+        if state.live == 0 {
+            return Poll::Ready(None);
+        }
+        if state.driver_gone {
+            state.live = 0;
+            return Poll::Ready(Some(Err(ConsumeError::Closed)));
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn take_from(&self, state: &mut State, place: usize) -> Result<Taken, ConsumeError> {
+        let shelf = &mut state.partitions[place];
+        let Some(received) = shelf.queue.pop_front() else {
+            state.live -= 1;
+            let failure = shelf.failure.take();
+            return Err(failure.unwrap_or(ConsumeError::Closed));
+        };
+        shelf.queued_bytes -= received.bytes.len();
+        shelf.freed_bytes += received.bytes.len();
+        let due = shelf.freed_bytes >= self.credit_bytes / 4;
+        if due {
+            shelf.freed_bytes = 0;
+        }
+        let taken = Taken {
+            place,
+            partition: shelf.partition,
+            received,
+            wanted: shelf.wanted,
+            not_before_ms: shelf.not_before_ms,
+            ring: due && !state.told,
+        };
+        if !shelf.queue.is_empty() || shelf.failure.is_some() {
+            state.ring.push_back(place);
+        }
+        state.told |= due;
+        Ok(taken)
+    }
+
+    /// The first record at or after the wanted time was found.
+    pub fn time_reached(&self, place: usize) {
+        self.lock().partitions[place].not_before_ms = None;
+    }
+
+    /// The application cannot read what came: nothing more of this partition is wanted.
+    pub fn stop(&self, place: usize) {
+        let mut state = self.lock();
+        let shelf = &mut state.partitions[place];
+        if !std::mem::replace(&mut shelf.ended, true) {
+            shelf.queue.clear();
+            shelf.queued_bytes = 0;
+            shelf.failure = None;
+            state.live -= 1;
+            state.ring.retain(|other| *other != place);
+        }
+    }
+
+    /// The application is gone. True when the driver must be told.
+    pub fn close(&self) -> bool {
+        let mut state = self.lock();
+        state.closed = true;
+        state.partitions.iter_mut().for_each(|shelf| shelf.queue.clear());
+        !std::mem::replace(&mut state.told, true)
+    }
+
+    /// The doorbell was answered; from now on another may come. True when the application is gone.
+    pub fn answer(&self) -> bool {
+        let mut state = self.lock();
+        state.told = false;
+        state.closed
+    }
+
+    /// The client's thread ends.
+    pub fn abandon(&self) {
+        let mut state = self.lock();
+        state.driver_gone = true;
+        state.wake();
+    }
+
+    /// Where a partition's records are wanted from.
+    pub fn begin_at(&self, place: usize, offset: Option<i64>, not_before_ms: Option<i64>) {
+        let shelf = &mut self.lock().partitions[place];
+        shelf.wanted = offset.unwrap_or(shelf.wanted);
+        shelf.not_before_ms = not_before_ms;
+    }
+
+    /// Bytes that the application has not taken, or none if it wants nothing more of this partition.
+    pub fn queued_bytes(&self, place: usize) -> Option<usize> {
+        let state = self.lock();
+        let shelf = &state.partitions[place];
+        (!shelf.ended && !state.closed).then_some(shelf.queued_bytes)
+    }
+
+    /// Puts batches in, in the order of their offsets.
+    pub fn push(&self, place: usize, batches: impl IntoIterator<Item = Received>) {
+        let mut state = self.lock();
+        let closed = state.closed;
+        let shelf = &mut state.partitions[place];
+        if shelf.ended || closed {
+            return;
+        }
+        let was_empty = shelf.queue.is_empty();
+        for received in batches {
+            shelf.queued_bytes += received.bytes.len();
+            shelf.queue.push_back(received);
+        }
+        if was_empty && !shelf.queue.is_empty() {
+            state.ring.push_back(place);
+            state.wake();
+        }
+    }
+
+    /// Nothing more will come from this partition, and why.
+    pub fn fail(&self, place: usize, failure: ConsumeError) {
+        let mut state = self.lock();
+        let shelf = &mut state.partitions[place];
+        if std::mem::replace(&mut shelf.ended, true) {
+            return;
+        }
+        let queued = !shelf.queue.is_empty();
+        shelf.failure = Some(failure);
+        if !queued {
+            state.ring.push_back(place);
+        }
+        state.wake();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}

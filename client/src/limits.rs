@@ -1,0 +1,49 @@
+//! Every limit and default of the client, in one place. Sizes are in bytes.
+
+use std::time::Duration;
+
+use ringlog_protocol::limits::{DEFAULT_MAX_BATCH_BYTES, MAX_BATCH_BYTES};
+
+/// Producers and consumers that one client serves. Each has at most one doorbell under way, so the doorbell queue is never full.
+pub(crate) const MAX_HANDLES: usize = 1024;
+/// The longest name that a client gives itself; a `Hello` has its own limit.
+pub(crate) const MAX_CLIENT_ID_BYTES: usize = 256;
+/// Commands that may wait for the client's thread; more wait in their callers.
+pub(crate) const COMMAND_QUEUE: usize = 256;
+
+/// How large a batch grows before it is closed.
+pub(crate) const DEFAULT_BATCH_BYTES: usize = 64 << 10;
+/// The bytes that a producer's records may take from admission to ack.
+pub(crate) const DEFAULT_BUFFER_BYTES: usize = 32 << 20;
+/// Batches of one partition that may be on their way at once.
+pub(crate) const DEFAULT_MAX_IN_FLIGHT: usize = 5;
+/// From admission to ack (Kafka's `delivery.timeout.ms`).
+pub(crate) const DEFAULT_DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the records of a producer that was dropped without `close` are still worked on.
+pub(crate) const DROP_GRACE: Duration = Duration::from_secs(5);
+/// Unsent output of a connection above which a producer without acks waits.
+pub(crate) const OUTPUT_HIGH_BYTES: usize = 4 << 20;
+
+/// What a consumer may hold that the application has not taken.
+pub(crate) const DEFAULT_PREFETCH_BYTES: usize = 1 << 20;
+/// The least share of the prefetch that a partition gets.
+pub(crate) const MIN_PARTITION_CREDIT: usize = 16 << 10;
+/// A decompressed batch larger than this is refused: a few hundred bytes of zstd can claim gigabytes.
+pub(crate) const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
+
+/// How long connecting and the handshake may take, per address.
+pub(crate) const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may wait for its reply before the broker is taken for dead.
+pub(crate) const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection with nothing received for this long is asked for a sign of life.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(10);
+/// The first pause after a failed attempt; it doubles up to `BACKOFF_MAX`, with jitter.
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// The longest pause between two attempts.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+const _: () = assert!(DEFAULT_BATCH_BYTES <= DEFAULT_MAX_BATCH_BYTES);
+const _: () = assert!(DEFAULT_BUFFER_BYTES >= DEFAULT_BATCH_BYTES * DEFAULT_MAX_IN_FLIGHT);
+const _: () = assert!(MAX_DECOMPRESSED_BYTES >= MAX_BATCH_BYTES);
+const _: () = assert!(DEFAULT_PREFETCH_BYTES >= MIN_PARTITION_CREDIT);
+const _: () = assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());
