@@ -81,7 +81,6 @@ impl BatchBuilder {
     }
 
     /// Bytes of the batch as it stands, before compression: [`HEADER_BYTES`] while there are no records.
-    #[allow(clippy::len_without_is_empty, reason = "is_empty is about records")]
     pub fn len(&self) -> usize {
         self.buf.len().max(HEADER_BYTES)
     }

@@ -98,6 +98,15 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_more_than_64_bits_is_refused() {
+        let mut bytes = [0xff; 10];
+        bytes[9] = 0x01;
+        assert_eq!(take_i64(&mut &bytes[..]), Some(i64::MIN));
+        bytes[9] = 0x02;
+        assert_eq!(take_i64(&mut &bytes[..]), None);
+    }
+
+    #[test]
     fn a_number_of_more_than_32_bits_is_not_a_varint() {
         let mut out = BytesMut::new();
         put_i64(&mut out, i64::from(i32::MAX) + 1);
