@@ -1,0 +1,198 @@
+//! Hostile bytes for everything that decodes record batches: no panic, and nothing accepted that is not what it says.
+#![forbid(unsafe_code)]
+
+mod support;
+
+use ringlog_protocol::batch::*;
+use support::Random;
+
+const CASES: usize = 40_000;
+
+/// A record to be pushed: timestamp, key, value, headers.
+type Plain = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+fn nullable(random: &mut Random) -> Option<Vec<u8>> {
+    let length = random.below(40);
+    (random.below(4) > 0).then(|| random.bytes(length))
+}
+
+fn plain(random: &mut Random) -> Plain {
+    let headers = (0..random.below(4))
+        .map(|_| {
+            let length = random.below(10);
+            (random.bytes(length), nullable(random))
+        })
+        .collect();
+    (random.next() as i64 >> random.below(64), nullable(random), nullable(random), headers)
+}
+
+fn batch_of(records: &[Plain]) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(1 << 20);
+    for (time, key, value, headers) in records {
+        let headers = headers.iter().map(|(key, value)| Header { key, value: value.as_deref() });
+        builder.push(*time, key.as_deref(), value.as_deref(), headers).expect("fits");
+    }
+    builder.finish_plain().to_vec()
+}
+
+fn corpus(random: &mut Random) -> Vec<Vec<u8>> {
+    (1..30).map(|count| batch_of(&(0..count).map(|_| plain(random)).collect::<Vec<_>>())).collect()
+}
+
+fn is_inside(part: &[u8], whole: &[u8]) -> bool {
+    let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
+    part.start >= whole.start && part.end <= whole.end
+}
+
+/// Reads a section and gives how many records came before its end or its error; and whether it ended well.
+fn read_all(header: &BatchHeader, section: &[u8]) -> (i32, bool) {
+    let (mut records, mut previous) = (0, -1);
+    for record in RecordIter::new(header, section) {
+        let Ok(record) = record else { return (records, false) };
+        assert!(record.offset_delta > previous && record.offset_delta <= header.last_offset_delta);
+        previous = record.offset_delta;
+        records += 1;
+        let headers = record.headers.flat_map(|header| [Some(header.key), header.value]);
+        for part in [record.key, record.value].into_iter().chain(headers).flatten() {
+            assert!(is_inside(part, section), "a slice reaches out of its batch");
+        }
+        record.timestamp_ms(header);
+    }
+    (records, true)
+}
+
+#[test]
+fn what_is_pushed_is_what_is_read() {
+    let mut random = Random::new(0xba7c_0001);
+    for _ in 0..500 {
+        let records: Vec<Plain> = (0..1 + random.below(40)).map(|_| plain(&mut random)).collect();
+        let batch = batch_of(&records);
+        let header = check_for_produce(&batch).expect("may be produced");
+        assert_eq!(verify_crc(&header, &batch), Ok(()));
+        let back: Vec<Plain> = RecordIter::new(&header, records_section(&batch))
+            .map(|record| {
+                let record = record.expect("well-formed");
+                let headers =
+                    record.headers.map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec)));
+                (
+                    record.timestamp_ms(&header),
+                    record.key.map(<[u8]>::to_vec),
+                    record.value.map(<[u8]>::to_vec),
+                    headers.collect(),
+                )
+            })
+            .collect();
+        assert_eq!(back, records);
+    }
+}
+
+#[test]
+fn a_mutated_batch_is_refused_or_differs_only_outside_its_crc() {
+    let mut random = Random::new(0xba7c_0002);
+    let corpus = corpus(&mut random);
+    let (mut sane, mut sound) = (0, 0);
+    for _ in 0..CASES {
+        let original = &corpus[random.below(corpus.len())];
+        let mut batch = original.clone();
+        random.mutate(&mut batch);
+        let Ok(header) = check_for_produce(&batch) else { continue };
+        sane += 1;
+        assert_eq!(header.total_len(), batch.len());
+        assert_eq!(header.record_count - 1, header.last_offset_delta);
+        assert!(header.record_count >= 1 && header.next_offset() > header.base_offset);
+        if verify_crc(&header, &batch).is_ok() {
+            sound += 1;
+            assert_eq!(batch[CRC_FROM..], original[CRC_FROM..], "a CRC that fits other bytes");
+        }
+    }
+    assert!(sane > CASES / 20 && sane < CASES, "{sane} sane headers: the mutations are no test");
+    assert!(sound > 0 && sound < sane, "{sound} of {sane} sound: the mutations are no test");
+}
+
+#[test]
+fn a_mutated_records_section_is_refused_or_read_inside_its_bounds() {
+    let mut random = Random::new(0xba7c_0003);
+    let corpus = corpus(&mut random);
+    let mut refused = 0;
+    for _ in 0..CASES {
+        let batch = &corpus[random.below(corpus.len())];
+        let header = BatchHeader::parse(batch).expect("valid");
+        let mut section = records_section(batch).to_vec();
+        random.mutate(&mut section);
+        let (records, ended_well) = read_all(&header, &section);
+        assert!(records <= header.record_count);
+        assert!(!ended_well || records == header.record_count);
+        refused += usize::from(!ended_well);
+    }
+    assert!(refused > CASES / 10 && refused < CASES, "{refused} refused: the mutations are no test");
+}
+
+#[test]
+fn random_bytes_are_no_records() {
+    let mut random = Random::new(0xba7c_0004);
+    let mut header = BatchHeader::parse(&batch_of(&[plain(&mut random)])).expect("valid");
+    for _ in 0..CASES {
+        header.record_count = 1 + random.below(i32::MAX as usize) as i32;
+        header.last_offset_delta = header.record_count - 1;
+        let length = random.below(100);
+        read_all(&header, &random.bytes(length));
+    }
+}
+
+#[test]
+fn random_headers_are_refused_or_consistent() {
+    let mut random = Random::new(0xba7c_0005);
+    let mut parsed = 0;
+    for _ in 0..CASES {
+        let mut bytes = random.bytes(HEADER_BYTES);
+        // Random alone gets past neither the magic nor the length.
+        bytes[16] = 2;
+        if random.below(2) == 0 {
+            bytes[8..10].fill(0);
+            bytes[57..60].fill(0);
+        }
+        if let Ok(header) = BatchHeader::parse(&bytes) {
+            parsed += 1;
+            assert!(header.total_len() >= HEADER_BYTES);
+            assert!(header.base_offset >= 0 && header.next_offset() > header.base_offset);
+            let mut again = [0; HEADER_BYTES];
+            header.write(&mut again);
+            assert_eq!(again[..], bytes[..]);
+        }
+        // Whatever the header, the bytes are not a batch that may be produced unless they are just the header.
+        assert!(check_for_produce(&bytes).is_err() || bytes[8..12] == [0, 0, 0, 49]);
+    }
+    assert!(parsed > CASES / 100, "only {parsed} parsed: the bytes are no test");
+}
+
+#[test]
+fn split_batches_give_back_the_bytes_they_were_cut_from() {
+    let mut random = Random::new(0xba7c_0006);
+    let corpus = corpus(&mut random);
+    let (mut whole, mut refused) = (0, 0);
+    for _ in 0..CASES / 4 {
+        let mut bytes = Vec::new();
+        for _ in 0..random.below(4) {
+            bytes.extend(&corpus[random.below(8)]);
+        }
+        if random.below(4) > 0 {
+            random.mutate(&mut bytes);
+        }
+        let (mut taken, mut failed) = (0, false);
+        for batch in split_batches(&bytes) {
+            assert!(!failed, "an error is the last item");
+            match batch {
+                Ok((header, batch)) => {
+                    assert_eq!(batch.len(), header.total_len());
+                    assert_eq!(batch, &bytes[taken..taken + batch.len()]);
+                    taken += batch.len();
+                }
+                Err(_) => failed = true,
+            }
+        }
+        assert!(failed || taken == bytes.len(), "bytes were left out in silence");
+        whole += usize::from(!failed);
+        refused += usize::from(failed);
+    }
+    assert!(whole > CASES / 40 && refused > CASES / 40, "{whole} whole, {refused} refused: no test");
+}
