@@ -13,11 +13,6 @@ use crate::sys;
 pub struct Instant(u64);
 
 impl Instant {
-    /// The instant `nanos` nanoseconds after the clock's zero.
-    pub(crate) const fn from_nanos(nanos: u64) -> Instant {
-        Instant(nanos)
-    }
-
     /// Nanoseconds since the clock's zero; only differences mean something.
     pub const fn as_nanos(self) -> u64 {
         self.0

@@ -39,15 +39,16 @@ pub(crate) fn try_with<R>(f: impl FnOnce(&Core) -> R) -> Option<R> {
 }
 
 /// Makes `core` this thread's core until the result is dropped.
-pub(crate) fn enter(core: Rc<Core>) -> std::io::Result<Entered> {
+///
+/// # Panics
+/// If the thread is a core already.
+pub(crate) fn enter(core: Rc<Core>) -> Entered {
     CURRENT.with(|current| {
         let mut current = current.borrow_mut();
-        if current.is_some() {
-            return Err(std::io::Error::other("this thread is a core already"));
-        }
+        assert!(current.is_none(), "this thread is a core already");
         *current = Some(Rc::clone(&core));
-        Ok(Entered { core })
-    })
+    });
+    Entered { core }
 }
 
 /// The current core of this thread; its end is the end of all tasks and operations.
@@ -269,8 +270,8 @@ impl Core {
                 self.driver.borrow_mut().cancel(key);
             }
         }
+        self.driver.borrow_mut().begin_drain(&mut self.ops.borrow_mut());
         self.close_dropped();
-        self.driver.borrow_mut().begin_drain();
         loop {
             let drained = self.driver.borrow_mut().drain_turn();
             self.complete();

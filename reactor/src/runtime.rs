@@ -26,7 +26,7 @@ use crate::sys;
 /// How a core is set up. `CoreConfig::default()` is good for all but name and CPU.
 #[derive(Debug, Clone)]
 pub struct CoreConfig {
-    /// The thread's name, as `top -H` shows it (15 bytes).
+    /// The name of a launched core's thread, as `top -H` shows it (15 bytes).
     pub name: String,
     /// The CPU to pin the thread to; `None` leaves it to the kernel.
     pub cpu: Option<usize>,
@@ -80,6 +80,9 @@ const POLLS_PER_TURN: usize = 256;
 /// # Panics
 /// If `main` or a task panics.
 pub fn run<F: Future>(config: CoreConfig, main: F) -> io::Result<F::Output> {
+    if core::try_with(|_| ()).is_some() {
+        return Err(io::Error::other("this thread is a core already"));
+    }
     if let Some(cpu) = config.cpu {
         sys::pin_to_cpu(cpu)?;
     }
@@ -90,7 +93,7 @@ pub fn run<F: Future>(config: CoreConfig, main: F) -> io::Result<F::Output> {
     let size = RingSize { submissions: config.submission_entries, completions: config.completion_entries };
     let pool = Pool::new(config.receive_buffers, config.receive_buffer_bytes);
     let driver = Driver::Uring(Box::new(Uring::new(size, pool, doorbell)?));
-    let entered = core::enter(Rc::new(Core::new(shared, driver)))?;
+    let entered = core::enter(Rc::new(Core::new(shared, driver)));
     // Declared after `entered`, so dropped before it: the core outlives the future.
     let mut main = pin!(main);
     let waker = Arc::new(MainWaker::new(Arc::clone(entered.core().shared())));

@@ -294,3 +294,12 @@ fn a_pinned_core_runs_where_it_should() {
     });
     core.expect("CPU 0 is there").join_blocking().expect("no panic");
 }
+
+#[test]
+fn what_crosses_threads_can_and_nothing_else_needs_to() {
+    fn crosses<T: Send>() {}
+    crosses::<mailbox::Sender<Vec<u8>>>();
+    crosses::<mailbox::Receiver<Vec<u8>>>();
+    crosses::<ringlog_reactor::net::SocketParts>();
+    crosses::<ringlog_reactor::CoreThread>();
+}

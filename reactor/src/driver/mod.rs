@@ -75,10 +75,10 @@ impl Driver {
     }
 
     /// The core ends: nothing new will be started.
-    pub(crate) fn begin_drain(&mut self) {
+    pub(crate) fn begin_drain(&mut self, ops: &mut Slab<Entry>) {
         match self {
             Driver::Uring(uring) => uring.begin_drain(),
-            Driver::Sim(sim) => sim.begin_drain(),
+            Driver::Sim(sim) => sim.begin_drain(ops),
         }
     }
 

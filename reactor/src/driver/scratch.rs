@@ -8,17 +8,14 @@ use io_uring::types;
 use crate::op::{Gather, MAX_SLICES, Metadata};
 use crate::sys::{self, Address};
 
+/// Everything the kernel is given a pointer to has an allocation of its own, so that a scratch may move.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    slices: Vec<Slice>,
+    slices: Vec<libc::iovec>,
     message: Option<Box<libc::msghdr>>,
     address: Option<Box<Address>>,
     statx: Option<Box<libc::statx>>,
 }
-
-/// `struct iovec`, by an integer address so that it needs no pointer's care.
-#[repr(transparent)]
-struct Slice(libc::iovec);
 
 impl Scratch {
     /// Describes the front of `data`, with neighbours in memory merged: a frame made of several slices of one
@@ -27,7 +24,7 @@ impl Scratch {
         self.slices.clear();
         for bytes in data.remaining() {
             let base: *mut libc::c_void = bytes.as_ptr().cast_mut().cast();
-            if let Some(Slice(last)) = self.slices.last_mut()
+            if let Some(last) = self.slices.last_mut()
                 && last.iov_base.addr() + last.iov_len == base.addr()
             {
                 last.iov_len += bytes.len();
@@ -37,10 +34,10 @@ impl Scratch {
                 break;
             }
             if !bytes.is_empty() {
-                self.slices.push(Slice(libc::iovec { iov_base: base, iov_len: bytes.len() }));
+                self.slices.push(libc::iovec { iov_base: base, iov_len: bytes.len() });
             }
         }
-        (self.slices.as_ptr().cast(), self.slices.len() as u32)
+        (self.slices.as_ptr(), self.slices.len() as u32)
     }
 
     /// The same, as a message to send.
@@ -78,7 +75,7 @@ mod tests {
     use super::*;
 
     fn lengths(scratch: &Scratch) -> Vec<usize> {
-        scratch.slices.iter().map(|slice| slice.0.iov_len).collect()
+        scratch.slices.iter().map(|slice| slice.iov_len).collect()
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) struct Uring {
     ring: IoUring,
     pool: Rc<Pool>,
     /// Runs parallel to the operation table: the scratch of slot n.
-    scratch: Vec<Box<Scratch>>,
+    scratch: Vec<Scratch>,
     /// Submissions that found the queue full.
     backlog: VecDeque<squeue::Entry>,
     reaped: VecDeque<cqueue::Entry>,
@@ -99,8 +99,8 @@ impl Uring {
     }
 
     pub(crate) fn start(&mut self, key: Key, op: &mut Op) {
-        while self.scratch.len() <= key.index() {
-            self.scratch.push(Box::default());
+        if self.scratch.len() <= key.index() {
+            self.scratch.resize_with(key.index() + 1, Scratch::default);
         }
         let entry = prepare(op, &mut self.scratch[key.index()]);
         self.push(entry.user_data(key.to_u64()));

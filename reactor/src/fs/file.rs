@@ -207,7 +207,6 @@ impl File {
     ///
     /// # Errors
     /// Those of statx(2).
-    #[expect(clippy::len_without_is_empty, reason = "the length is an operation that can fail")]
     pub async fn len(&self) -> io::Result<u64> {
         let fd = Some(self.descriptor.raw());
         let op = Op::Stat { fd, path: c"".to_owned(), found: Default::default() };

@@ -45,7 +45,7 @@ impl Drop for Held {
 pub fn lock(path: impl AsRef<Path>) -> io::Result<Option<LockedFile>> {
     let path = path.as_ref();
     if let Some(world) = core::try_with(|core| core.world().cloned()).flatten() {
-        if !world.try_lock(path) {
+        if !world.try_lock(path)? {
             return Ok(None);
         }
         return Ok(Some(LockedFile { _held: Held::Simulated { world, path: path.to_path_buf() } }));

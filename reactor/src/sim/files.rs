@@ -1,0 +1,104 @@
+//! Carries out file operations on the simulated disk.
+
+use std::ffi::{CStr, OsStr};
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::content::PAGE;
+use super::disk::{Errno, Inode};
+use super::world::World;
+use crate::op::{Gather, Op};
+
+fn path(path: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(path.to_bytes()))
+}
+
+/// How long a file operation takes at least, in nanoseconds.
+pub(super) fn least_nanos(op: &Op) -> u64 {
+    match op {
+        Op::Write { data, sync, .. } => {
+            let bytes: usize = data.remaining().iter().map(Bytes::len).sum();
+            // A gigabyte a second, and a device's latency if it must get there.
+            bytes as u64 + if *sync { 40_000 } else { 5_000 }
+        }
+        Op::Sync { .. } => 100_000,
+        _ => 10_000,
+    }
+}
+
+/// The descriptor that `op` is carried out on, if it is an operation on an open file.
+pub(super) fn descriptor(op: &Op) -> Option<RawFd> {
+    match op {
+        Op::Read { fd, .. } | Op::Write { fd, .. } | Op::Sync { fd, .. } | Op::Allocate { fd, .. } => {
+            Some(*fd)
+        }
+        Op::Stat { fd, .. } => *fd,
+        _ => None,
+    }
+}
+
+/// The result of `op` if it is one on files or folders, as the kernel would give it. `target` is the open file it is
+/// carried out on; it was looked up when the operation started, because the file may have been closed since.
+pub(super) fn perform(world: &World, op: &mut Op, target: Result<Inode, Errno>) -> Option<i32> {
+    let result = match op {
+        Op::Open { path: name, flags, opened, .. } => {
+            let inode = world.disk().with(|disk| disk.open(path(name), *flags));
+            inode.map(|inode| {
+                *opened = Some(world.add_file(inode));
+                0
+            })
+        }
+        Op::Read { buf, offset, len, .. } => target.and_then(|inode| {
+            let bytes = world.disk().with(|disk| disk.read(inode, *offset, *len as usize))?;
+            buf.extend_from_slice(&bytes);
+            Ok(bytes.len() as i32)
+        }),
+        Op::Write { data, offset, sync, .. } => {
+            target.and_then(|inode| write(world, inode, data, *offset, *sync))
+        }
+        Op::Sync { .. } => target.and_then(|inode| done(world.disk().with(|d| d.sync(inode)))),
+        Op::Allocate { offset, len, .. } => {
+            target.and_then(|inode| done(world.disk().with(|disk| disk.allocate(inode, *offset, *len))))
+        }
+        Op::Stat { fd, path: name, found } => world.disk().with(|disk| {
+            let inode = match fd {
+                Some(_) => target?,
+                None => disk.find(path(name))?,
+            };
+            *found = disk.stat(inode)?;
+            Ok(0)
+        }),
+        Op::MakeDir { path: name } => done(world.disk().with(|disk| disk.make_folder(path(name)))),
+        Op::Rename { from, to } => done(world.disk().with(|disk| disk.rename(path(from), path(to)))),
+        Op::Unlink { path: name, folder } => done(world.disk().with(|disk| disk.remove(path(name), *folder))),
+        _ => return None,
+    };
+    Some(result.unwrap_or_else(|errno| -errno))
+}
+
+fn done(result: Result<(), Errno>) -> Result<i32, Errno> {
+    result.map(|()| 0)
+}
+
+/// Writes `data`, or, now and then, only some whole pages of it: a short write is no error.
+fn write(world: &World, inode: Inode, data: &Gather, offset: u64, sync: bool) -> Result<i32, Errno> {
+    let mut bytes = data.remaining().concat();
+    if bytes.len() > PAGE && world.random().below(32) == 0 {
+        let pages = (bytes.len() - 1) / PAGE;
+        bytes.truncate(PAGE * (1 + world.random().below(pages as u64) as usize));
+    }
+    world.disk().with(|disk| disk.write(inode, offset, &bytes, sync))?;
+    Ok(bytes.len() as i32)
+}
+
+/// The process ended while `op` was in flight: if it is a write it may get there, but nobody was promised anything.
+pub(super) fn leave_behind(world: &World, op: &Op, target: Inode) {
+    if let Op::Write { data, offset, .. } = op {
+        let bytes = data.remaining().concat();
+        // An error has nobody left to be told of it.
+        let _ = world.disk().with(|disk| disk.write(target, *offset, &bytes, false));
+    }
+}
