@@ -1,18 +1,45 @@
-//! Files on the real ring.
+//! Files, on the real ring and in the simulation: both must answer alike.
 
 use std::future::Future;
 use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ringlog_reactor::fs::{self, File, OpenOptions, Sync};
+use ringlog_reactor::sim::Simulation;
 use ringlog_reactor::{CoreConfig, DIRECT_ALIGN, aligned, run, spawn, timeout, yield_now};
 use tempfile::TempDir;
 
-fn on_core<F: Future>(main: impl FnOnce(TempDir) -> F) -> F::Output {
-    // Beside the sources, not in /tmp: that may be a file system without direct I/O.
-    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
-    run(CoreConfig::default(), main(folder)).expect("this machine has io_uring")
+/// A folder of its own for one test.
+struct Folder {
+    path: PathBuf,
+    /// Removes the folder in the end, if it is a real one.
+    _guard: Option<TempDir>,
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn real_folder() -> TempDir {
+    // Not in /tmp: that may be a file system without direct I/O.
+    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder")
+}
+
+fn on_core<F: Future<Output = ()>>(main: impl Fn(Folder) -> F) {
+    let guard = real_folder();
+    let folder = Folder { path: guard.path().to_path_buf(), _guard: Some(guard) };
+    run(CoreConfig::default(), main(folder)).expect("this machine has io_uring");
+    for seed in 0..20 {
+        Simulation::new(seed).run(async {
+            let path = PathBuf::from("/simulated");
+            fs::create_dir_all(&path).await.expect("make");
+            main(Folder { path, _guard: None }).await;
+        });
+    }
 }
 
 fn read_write() -> OpenOptions {
@@ -184,7 +211,7 @@ fn a_write_whose_future_is_dropped_still_owns_its_memory() {
 
 #[test]
 fn a_core_ends_in_order_with_operations_in_flight() {
-    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
+    let folder = real_folder();
     for _ in 0..20 {
         let path = folder.path().join("a");
         run(CoreConfig::default(), async {
