@@ -251,3 +251,45 @@ fn more_operations_than_the_ring_holds_all_complete() {
         assert_eq!(file.len().await.expect("len"), 3000);
     });
 }
+
+#[test]
+fn an_unaligned_direct_write_or_read_is_refused() {
+    on_core(|folder| async move {
+        let file = File::open(folder.path().join("a"), &read_write().direct(true)).await.expect("open");
+        if !file.is_direct() {
+            // This file system has no direct I/O, and takes everything.
+            return;
+        }
+        let data = || vec![Bytes::from(vec![1; 100])];
+        let error = file.write_at(data(), 0, Sync::Data).await.expect_err("100 bytes");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let mut memory = aligned(DIRECT_ALIGN);
+        memory.resize(DIRECT_ALIGN, 1);
+        let block = memory.freeze();
+        let error = file.write_at(vec![block.clone()], 100, Sync::Data).await.expect_err("at 100");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        file.write_at(vec![block], 0, Sync::Data).await.expect("aligned in every way");
+        let error = file.read_at(aligned(DIRECT_ALIGN), 100, DIRECT_ALIGN).await.expect_err("at 100");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn a_ring_that_is_far_too_small_still_completes_everything() {
+    let guard = real_folder();
+    let path = guard.path().join("a");
+    let config = CoreConfig { submission_entries: 2, completion_entries: 4, ..CoreConfig::default() };
+    run(config, async {
+        let file = std::rc::Rc::new(File::open(&path, &read_write()).await.expect("open"));
+        let write = |n: u64| {
+            let file = std::rc::Rc::clone(&file);
+            spawn(async move { file.write_at(vec![Bytes::from(vec![1; 8])], n * 8, Sync::None).await })
+        };
+        let tasks: Vec<_> = (0..1000).map(write).collect();
+        for task in tasks {
+            task.await.expect("write");
+        }
+        assert_eq!(file.len().await.expect("len"), 8000);
+    })
+    .expect("the core runs");
+}

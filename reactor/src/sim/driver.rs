@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
-use super::disk::Inode;
 use super::files;
 use super::net::{PACKET_NANOS, Progress};
-use super::world::World;
+use super::world::{OpenFile, World};
 use crate::descriptor::Descriptor;
 use crate::op::{Completion, Entry, Item, Op};
 use crate::pool::RecvBuf;
@@ -19,7 +18,7 @@ use crate::slab::{Key, Slab};
 pub(crate) struct SimDriver {
     world: Rc<World>,
     /// The open file that an operation was started on.
-    targets: BTreeMap<Key, Inode>,
+    targets: BTreeMap<Key, OpenFile>,
     /// Asked to end early.
     cancelled: BTreeSet<Key>,
     /// Cancelled while they were blocked: they end now.
@@ -38,9 +37,9 @@ impl SimDriver {
     pub(crate) fn start(&mut self, key: Key, op: &mut Op) {
         let least = if socket_of(op).is_some() { PACKET_NANOS } else { files::least_nanos(op) };
         if let Some(fd) = files::descriptor(op)
-            && let Ok(inode) = self.world.inode(fd)
+            && let Ok(file) = self.world.file(fd)
         {
-            self.targets.insert(key, inode);
+            self.targets.insert(key, file);
         }
         self.world.schedule(key, least);
     }

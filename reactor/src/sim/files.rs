@@ -8,8 +8,9 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::content::PAGE;
-use super::disk::{Errno, Inode};
-use super::world::World;
+use super::disk::Errno;
+use super::world::{OpenFile, World};
+use crate::buffer::DIRECT_ALIGN;
 use crate::op::{Gather, Op};
 
 fn path(path: &CStr) -> &Path {
@@ -42,30 +43,37 @@ pub(super) fn descriptor(op: &Op) -> Option<RawFd> {
 
 /// The result of `op` if it is one on files or folders, as the kernel would give it. `target` is the open file it is
 /// carried out on; it was looked up when the operation started, because the file may have been closed since.
-pub(super) fn perform(world: &World, op: &mut Op, target: Result<Inode, Errno>) -> Option<i32> {
+pub(super) fn perform(world: &World, op: &mut Op, target: Result<OpenFile, Errno>) -> Option<i32> {
     let result = match op {
         Op::Open { path: name, flags, opened, .. } => {
             let inode = world.disk().with(|disk| disk.open(path(name), *flags));
             inode.map(|inode| {
-                *opened = Some(world.add_file(inode));
+                let direct = *flags & libc::O_DIRECT != 0;
+                *opened = Some(world.add_file(OpenFile { inode, direct }));
                 0
             })
         }
-        Op::Read { buf, offset, len, .. } => target.and_then(|inode| {
-            let bytes = world.disk().with(|disk| disk.read(inode, *offset, *len as usize))?;
+        Op::Read { buf, offset, len, .. } => target.and_then(|file| {
+            let memory = buf.spare_capacity_mut().as_ptr().addr();
+            if file.direct
+                && !(is_aligned(*offset) && is_aligned(u64::from(*len)) && is_aligned(memory as u64))
+            {
+                return Err(libc::EINVAL);
+            }
+            let bytes = world.disk().with(|disk| disk.read(file.inode, *offset, *len as usize))?;
             buf.extend_from_slice(&bytes);
             Ok(bytes.len() as i32)
         }),
         Op::Write { data, offset, sync, .. } => {
-            target.and_then(|inode| write(world, inode, data, *offset, *sync))
+            target.and_then(|file| write(world, file, data, *offset, *sync))
         }
-        Op::Sync { .. } => target.and_then(|inode| done(world.disk().with(|d| d.sync(inode)))),
+        Op::Sync { .. } => target.and_then(|file| done(world.disk().with(|disk| disk.sync(file.inode)))),
         Op::Allocate { offset, len, .. } => {
-            target.and_then(|inode| done(world.disk().with(|disk| disk.allocate(inode, *offset, *len))))
+            target.and_then(|file| done(world.disk().with(|disk| disk.allocate(file.inode, *offset, *len))))
         }
         Op::Stat { fd, path: name, found } => world.disk().with(|disk| {
             let inode = match fd {
-                Some(_) => target?,
+                Some(_) => target?.inode,
                 None => disk.find(path(name))?,
             };
             *found = disk.stat(inode)?;
@@ -84,21 +92,43 @@ fn done(result: Result<(), Errno>) -> Result<i32, Errno> {
 }
 
 /// Writes `data`, or, now and then, only some whole pages of it: a short write is no error.
-fn write(world: &World, inode: Inode, data: &Gather, offset: u64, sync: bool) -> Result<i32, Errno> {
+fn write(world: &World, file: OpenFile, data: &Gather, offset: u64, sync: bool) -> Result<i32, Errno> {
+    if file.direct && !(is_aligned(offset) && runs_are_aligned(data)) {
+        return Err(libc::EINVAL);
+    }
     let mut bytes = data.remaining().concat();
     if bytes.len() > PAGE && world.random().below(32) == 0 {
         let pages = (bytes.len() - 1) / PAGE;
         bytes.truncate(PAGE * (1 + world.random().below(pages as u64) as usize));
     }
-    world.disk().with(|disk| disk.write(inode, offset, &bytes, sync))?;
+    world.disk().with(|disk| disk.write(file.inode, offset, &bytes, sync))?;
     Ok(bytes.len() as i32)
 }
 
+/// What direct I/O asks of every offset, length and address. The simulation is as strict as [`DIRECT_ALIGN`] says,
+/// though many a real disk would let 512 bytes pass.
+fn is_aligned(number: u64) -> bool {
+    number.is_multiple_of(DIRECT_ALIGN as u64)
+}
+
+/// Whether each run of slices that are neighbours in memory begins and ends at an aligned address.
+fn runs_are_aligned(data: &Gather) -> bool {
+    let mut end = 0;
+    for slice in data.remaining().iter().filter(|slice| !slice.is_empty()) {
+        let start = slice.as_ptr().addr() as u64;
+        if start != end && !(is_aligned(start) && is_aligned(end)) {
+            return false;
+        }
+        end = start + slice.len() as u64;
+    }
+    is_aligned(end)
+}
+
 /// The process ended while `op` was in flight: if it is a write it may get there, but nobody was promised anything.
-pub(super) fn leave_behind(world: &World, op: &Op, target: Inode) {
+pub(super) fn leave_behind(world: &World, op: &Op, target: OpenFile) {
     if let Op::Write { data, offset, .. } = op {
         let bytes = data.remaining().concat();
         // An error has nobody left to be told of it.
-        let _ = world.disk().with(|disk| disk.write(target, *offset, &bytes, false));
+        let _ = world.disk().with(|disk| disk.write(target.inode, *offset, &bytes, false));
     }
 }

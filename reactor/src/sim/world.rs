@@ -21,12 +21,20 @@ pub(crate) struct World {
     trace: Cell<u64>,
     disk: SimDisk,
     next_fd: Cell<RawFd>,
-    files: RefCell<BTreeMap<RawFd, Inode>>,
+    files: RefCell<BTreeMap<RawFd, OpenFile>>,
     net: RefCell<Net>,
     locks: RefCell<BTreeSet<PathBuf>>,
     /// Operations by the time they get on, and a number that keeps equal times apart.
     events: RefCell<BTreeMap<(u64, u64), Key>>,
     last_event: Cell<u64>,
+}
+
+/// An open file or folder.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenFile {
+    pub(super) inode: Inode,
+    /// Opened with `O_DIRECT`: its reads and writes must be aligned.
+    pub(super) direct: bool,
 }
 
 impl World {
@@ -121,13 +129,13 @@ impl World {
         fd
     }
 
-    pub(super) fn add_file(&self, inode: Inode) -> Descriptor {
+    pub(super) fn add_file(&self, file: OpenFile) -> Descriptor {
         let fd = self.new_fd();
-        self.files.borrow_mut().insert(fd, inode);
+        self.files.borrow_mut().insert(fd, file);
         Descriptor::new(fd)
     }
 
-    pub(super) fn inode(&self, fd: RawFd) -> Result<Inode, Errno> {
+    pub(super) fn file(&self, fd: RawFd) -> Result<OpenFile, Errno> {
         self.files.borrow().get(&fd).copied().ok_or(libc::EBADF)
     }
 
@@ -151,7 +159,7 @@ impl World {
     // What follows is called by the upper layers directly, where the real core makes a plain system call.
 
     pub(crate) fn truncate(&self, fd: RawFd, len: u64) -> io::Result<()> {
-        let result = self.inode(fd).and_then(|inode| self.disk.with(|disk| disk.truncate(inode, len)));
+        let result = self.file(fd).and_then(|file| self.disk.with(|disk| disk.truncate(file.inode, len)));
         result.map_err(io::Error::from_raw_os_error)
     }
 
