@@ -5,6 +5,21 @@
 //! API runs over two backends, and the crates above never see which: the real ring ([`run`]), and a
 //! simulated machine with a virtual clock, disk and network ([`sim::Simulation`]).
 //!
+//! ```
+//! use std::time::Duration;
+//! use ringlog_reactor::{CoreConfig, run, sleep, spawn};
+//!
+//! let answer = run(CoreConfig::default(), async {
+//!     let task = spawn(async {
+//!         sleep(Duration::from_millis(1)).await;
+//!         42
+//!     });
+//!     task.await
+//! })?;
+//! assert_eq!(answer, 42);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! # Map
 //! - `runtime` starts a core and turns its loop; `executor` keeps its tasks; `shared` wakes it from outside.
 //! - `op` names every operation there is, with the memory it owns; `core` keeps the table of those in flight.

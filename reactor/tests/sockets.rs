@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ringlog_reactor::net::{Listener, TcpStream};
+use ringlog_reactor::net::{Listener, RecvBuf, TcpStream};
 use ringlog_reactor::sim::Simulation;
 use ringlog_reactor::{CoreConfig, Elapsed, launch, mailbox, run, sleep, spawn, timeout, yield_now};
 
@@ -400,4 +400,29 @@ fn two_readers_of_one_socket_are_a_bug() {
         yield_now().await;
         let _ = right.recv().await;
     });
+}
+
+#[test]
+fn dropped_streams_give_their_buffers_back() {
+    let config = CoreConfig { receive_buffers: 4, receive_buffer_bytes: 1024, ..CoreConfig::default() };
+    run(config, async {
+        for _ in 0..50 {
+            let (left, right) = pair().await;
+            assert!(poll_once(right.recv()).await.is_none(), "this arms the receive");
+            left.send(vec![Bytes::from(vec![1; 3000])]).await.expect("send");
+            // Some buffers are filled and unread, or about to be, when the stream goes.
+            yield_now().await;
+        }
+        let (left, right) = pair().await;
+        // All four are needed for this, at once.
+        left.send(vec![Bytes::from(vec![2; 4096])]).await.expect("send");
+        sleep(Duration::from_millis(5)).await;
+        let mut held = Vec::new();
+        while held.iter().map(|bytes: &RecvBuf| bytes.len()).sum::<usize>() < 4096 {
+            let bytes = timeout(Duration::from_secs(10), right.recv()).await.expect("a buffer is there");
+            held.push(bytes.expect("recv").expect("more is to come"));
+            assert!(held.len() <= 4);
+        }
+    })
+    .expect("the core runs");
 }
