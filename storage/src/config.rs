@@ -1,0 +1,116 @@
+//! What the broker tells the storage.
+
+use std::path::PathBuf;
+
+use crate::limits;
+
+/// Names a partition for ever: a topic's id is never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionId {
+    /// The topic's id.
+    pub topic: u64,
+    /// The partition's number in its topic.
+    pub partition: u32,
+}
+
+impl std::fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "topic id {} partition {}", self.topic, self.partition)
+    }
+}
+
+/// When a record may be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TopicAck {
+    /// Once it is on stable storage.
+    #[default]
+    Disk,
+    /// Once it is in memory: a reader may see what a crash takes back.
+    Memory,
+}
+
+/// A partition's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionConfig {
+    /// When a record may be read.
+    pub ack: TopicAck,
+    /// The size, in bytes, at which a segment is sealed. Taken into
+    /// [`MIN_SEGMENT_BYTES`](limits::MIN_SEGMENT_BYTES)..=[`MAX_SEGMENT_BYTES`](limits::MAX_SEGMENT_BYTES).
+    pub segment_bytes: u64,
+    /// The largest batch that is appended, header included.
+    pub max_batch_bytes: u32,
+}
+
+impl Default for PartitionConfig {
+    fn default() -> PartitionConfig {
+        PartitionConfig {
+            ack: TopicAck::Disk,
+            segment_bytes: limits::DEFAULT_SEGMENT_BYTES,
+            max_batch_bytes: ringlog_protocol::limits::DEFAULT_MAX_BATCH_BYTES as u32,
+        }
+    }
+}
+
+/// A partition as the metadata knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionSpec {
+    /// Which one.
+    pub id: PartitionId,
+    /// Its topic's name: part of the folder's.
+    pub topic_name: String,
+    /// Its settings.
+    pub config: PartitionConfig,
+}
+
+/// The start before this one, as the metadata names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreviousEpoch {
+    /// Its epoch.
+    pub epoch: u64,
+    /// How many shards it had: each wrote a journal.
+    pub shards: u32,
+}
+
+/// One shard's storage.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The data folder. The caller holds its lock.
+    pub data_dir: PathBuf,
+    /// This shard's number.
+    pub shard: u32,
+    /// The new epoch: larger than every one before it.
+    pub epoch: u64,
+    /// The epoch whose journals are replayed; none on the first start.
+    pub previous: Option<PreviousEpoch>,
+    /// Bytes of one journal file. Taken into the bounds of [`limits`], rounded up to whole blocks.
+    pub journal_file_bytes: u64,
+    /// How many journal files there may be.
+    pub journal_files: u32,
+    /// Bound, in bytes, of log memory: what is not flushed yet, and what is kept for readers near the end.
+    pub tail_bytes: u64,
+}
+
+impl StoreConfig {
+    /// The defaults for one shard.
+    pub fn new(data_dir: impl Into<PathBuf>, shard: u32, epoch: u64) -> StoreConfig {
+        StoreConfig {
+            data_dir: data_dir.into(),
+            shard,
+            epoch,
+            previous: None,
+            journal_file_bytes: limits::DEFAULT_JOURNAL_FILE_BYTES,
+            journal_files: limits::DEFAULT_JOURNAL_FILES,
+            tail_bytes: limits::DEFAULT_TAIL_BYTES,
+        }
+    }
+
+    /// The same with every number inside its bounds.
+    pub(crate) fn bounded(mut self) -> StoreConfig {
+        let bytes =
+            self.journal_file_bytes.clamp(limits::MIN_JOURNAL_FILE_BYTES, limits::MAX_JOURNAL_FILE_BYTES);
+        self.journal_file_bytes = limits::round_up_position(bytes);
+        self.journal_files = self.journal_files.clamp(1, limits::MAX_JOURNAL_FILES);
+        self.tail_bytes = self.tail_bytes.max(limits::MIN_TAIL_BYTES);
+        self
+    }
+}

@@ -1,0 +1,93 @@
+//! The names of files and folders, each written once.
+
+use std::path::{Path, PathBuf};
+
+use crate::PartitionSpec;
+
+const LOG: &str = ".log";
+const OFFSET_DIGITS: usize = 20;
+
+/// The folder of an epoch's journals.
+pub(crate) fn epoch_dir(data_dir: &Path, epoch: u64) -> PathBuf {
+    data_dir.join("journal").join(format!("{epoch:010}"))
+}
+
+/// Where an epoch's journals are kept when there was damage in them.
+pub(crate) fn damaged_epoch_dir(data_dir: &Path, epoch: u64) -> PathBuf {
+    data_dir.join("journal").join(format!("{epoch:010}.damaged"))
+}
+
+/// The folder of one shard's journal.
+pub(crate) fn shard_dir(data_dir: &Path, epoch: u64, shard: u32) -> PathBuf {
+    epoch_dir(data_dir, epoch).join(format!("shard-{shard}"))
+}
+
+pub(crate) fn checkpoint_file(shard_dir: &Path) -> PathBuf {
+    shard_dir.join("checkpoint")
+}
+
+pub(crate) fn journal_file(shard_dir: &Path, number: u32) -> PathBuf {
+    shard_dir.join(format!("journal-{number}"))
+}
+
+/// Whether a file's name is that of a finished journal file.
+pub(crate) fn is_journal_file(name: &str) -> bool {
+    name.strip_prefix("journal-").is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// The folder of a topic.
+pub(crate) fn topic_dir(data_dir: &Path, name: &str, id: u64) -> PathBuf {
+    data_dir.join("topics").join(format!("{name}@{id}"))
+}
+
+pub(crate) fn partition_dir(data_dir: &Path, spec: &PartitionSpec) -> PathBuf {
+    topic_dir(data_dir, &spec.topic_name, spec.id.topic).join(spec.id.partition.to_string())
+}
+
+pub(crate) fn segment_file(partition_dir: &Path, base_offset: i64) -> PathBuf {
+    partition_dir.join(format!("{base_offset:0OFFSET_DIGITS$}{LOG}"))
+}
+
+pub(crate) fn index_file(partition_dir: &Path, base_offset: i64) -> PathBuf {
+    partition_dir.join(format!("{base_offset:0OFFSET_DIGITS$}.index"))
+}
+
+/// Where a segment goes that no checkpoint knows, the `attempt`th of its name.
+pub(crate) fn unsynced_file(partition_dir: &Path, base_offset: i64, attempt: u32) -> PathBuf {
+    partition_dir.join(format!("{base_offset:0OFFSET_DIGITS$}{LOG}.unsynced-{attempt}"))
+}
+
+/// Whether a file was put aside by [`unsynced_file`].
+pub(crate) fn is_unsynced_file(name: &str) -> bool {
+    name.contains(".log.unsynced-")
+}
+
+/// The base offset that a segment's name says, if it is a segment's name.
+pub(crate) fn segment_base(name: &str) -> Option<i64> {
+    let digits = name.strip_suffix(LOG)?;
+    let well_formed = digits.len() == OFFSET_DIGITS && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if well_formed { digits.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_named_by_its_base_offset() {
+        let path = segment_file(Path::new("p"), 42);
+        assert_eq!(path, Path::new("p/00000000000000000042.log"));
+        assert_eq!(segment_base("00000000000000000042.log"), Some(42));
+    }
+
+    #[test]
+    fn other_names_are_no_segments() {
+        for name in
+            ["42.log", "00000000000000000042.index", "0000000000000000004x.log", "+0000000000000000042.log"]
+        {
+            assert_eq!(segment_base(name), None, "{name}");
+        }
+        assert_eq!(segment_base("00000000000000000042.log.unsynced-0"), None);
+        assert!(is_unsynced_file("00000000000000000042.log.unsynced-0"));
+    }
+}

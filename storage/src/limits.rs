@@ -1,0 +1,105 @@
+//! Every bound of the storage crate, in one place. Sizes are in bytes.
+
+use ringlog_protocol::limits::MAX_BATCH_BYTES;
+use ringlog_reactor::DIRECT_ALIGN;
+
+use crate::format::{checkpoint, envelope, frame, index, journal_file, segment};
+
+/// The unit of every write and read of a journal or segment: what direct I/O asks for on any block device with
+/// sectors of up to 4 KiB.
+pub const BLOCK_BYTES: usize = 4096;
+/// One piece of log memory. Frames are carved out of it, one after another; a batch that does not fit gets a chunk of
+/// its own.
+pub const CHUNK_BYTES: usize = 1 << 20;
+/// What a frame holds beside its entries, without the padding.
+pub const FRAME_OVERHEAD: usize = frame::HEADER_BYTES + frame::END_BYTES;
+/// The longest frame there can be: one batch of the largest kind alone in its frame.
+pub const MAX_FRAME_BYTES: usize = round_up(FRAME_OVERHEAD + envelope::ENVELOPE_BYTES + MAX_BATCH_BYTES);
+/// Sealed frames that wait for the one being written. At this bound appends are refused until one is durable.
+pub const MAX_QUEUED_FRAMES: usize = 16;
+
+/// Default size of one journal file.
+pub const DEFAULT_JOURNAL_FILE_BYTES: u64 = 32 << 20;
+/// The smallest journal file: its header and a frame of a few small batches.
+pub const MIN_JOURNAL_FILE_BYTES: u64 = 4 * BLOCK_BYTES as u64;
+/// The largest journal file: recovery holds one file in memory.
+pub const MAX_JOURNAL_FILE_BYTES: u64 = 256 << 20;
+/// Default number of journal files of a shard.
+pub const DEFAULT_JOURNAL_FILES: u32 = 4;
+/// Most journal files of a shard.
+pub const MAX_JOURNAL_FILES: u32 = 64;
+
+/// Default bound of log memory: what may be unflushed, and what is kept for readers near the end.
+pub const DEFAULT_TAIL_BYTES: u64 = 128 << 20;
+/// The smallest bound of log memory: one chunk open, one being committed, one being flushed.
+pub const MIN_TAIL_BYTES: u64 = 4 * CHUNK_BYTES as u64;
+
+/// Default size at which a segment is sealed and the next begins.
+pub const DEFAULT_SEGMENT_BYTES: u64 = 1 << 30;
+/// The smallest size at which a segment may be sealed.
+pub const MIN_SEGMENT_BYTES: u64 = 4 * BLOCK_BYTES as u64;
+/// The largest: positions in an index are 32 bits, and one batch may pass the bound.
+pub const MAX_SEGMENT_BYTES: u64 = 2 << 30;
+
+/// One write of a flush ends at the first entry that reaches this.
+pub const FLUSH_WRITE_BYTES: usize = 1 << 20;
+/// A partition with this much unflushed is flushed without waiting for a checkpoint.
+pub const EAGER_FLUSH_BYTES: usize = 1 << 20;
+/// Segment files synced at the same time by a checkpoint.
+pub const SYNCS_IN_FLIGHT: usize = 16;
+/// One read of a scan (journal headers, an index being rebuilt).
+pub const SCAN_READ_BYTES: usize = 1 << 20;
+
+/// One read of cold data, unless a single batch is longer.
+pub const COLD_READ_BYTES: usize = 1 << 20;
+/// Cold reads in flight at the same time, per shard.
+pub const MAX_COLD_READS: usize = 16;
+/// Cold data kept after a read, per shard, so that the next read of the same place needs no disk.
+pub const READ_CACHE_BYTES: usize = 32 << 20;
+/// Slices that one read hands out: a gather send takes them in one system call (`IOV_MAX` is 1024).
+pub const MAX_READ_SLICES: usize = 1000;
+/// Sealed segments a partition keeps open, with their indexes in memory.
+pub const OPEN_SEALED_SEGMENTS: usize = 2;
+/// One index entry stands for at least this much log.
+pub const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
+/// Index entries of one segment: what a larger file would have to hold is not believed.
+pub const MAX_INDEX_ENTRIES: usize = (MAX_SEGMENT_POSITION / INDEX_INTERVAL_BYTES) as usize + 1;
+/// Partitions named by one checkpoint: what a larger count claims is not believed.
+pub const MAX_CHECKPOINT_PARTITIONS: usize = 1 << 20;
+
+/// Memory of one shard's storage at the defaults: log memory, cold reads in flight and kept, a flush buffer.
+pub const DEFAULT_MEMORY_BYTES: usize = DEFAULT_TAIL_BYTES as usize
+    + MAX_COLD_READS * COLD_READ_BYTES
+    + READ_CACHE_BYTES
+    + FLUSH_WRITE_BYTES
+    + MAX_FRAME_BYTES;
+
+/// One past the last byte a segment can have: the bound and one batch of the largest kind with its envelope.
+pub const MAX_SEGMENT_POSITION: u64 = MAX_SEGMENT_BYTES + MAX_FRAME_BYTES as u64;
+
+/// `bytes`, rounded up to whole blocks.
+pub const fn round_up(bytes: usize) -> usize {
+    bytes.div_ceil(BLOCK_BYTES) * BLOCK_BYTES
+}
+
+/// `position`, rounded up to the next block's first byte.
+pub const fn round_up_position(position: u64) -> u64 {
+    position.div_ceil(BLOCK_BYTES as u64) * BLOCK_BYTES as u64
+}
+
+const _: () = assert!(BLOCK_BYTES.is_multiple_of(DIRECT_ALIGN));
+const _: () = assert!(CHUNK_BYTES.is_multiple_of(BLOCK_BYTES));
+// A header of a file is one block, and is written whole.
+const _: () = assert!(journal_file::HEADER_BYTES <= BLOCK_BYTES && segment::HEADER_BYTES <= BLOCK_BYTES);
+// A default journal file holds a frame of any legal batch.
+const _: () = assert!(BLOCK_BYTES + MAX_FRAME_BYTES <= DEFAULT_JOURNAL_FILE_BYTES as usize);
+const _: () = assert!(MAX_JOURNAL_FILE_BYTES <= u32::MAX as u64);
+// What may be unflushed when a checkpoint begins to be needed fits log memory beside what comes in meanwhile.
+const _: () = assert!(2 * DEFAULT_JOURNAL_FILE_BYTES <= DEFAULT_TAIL_BYTES);
+// The largest batch's own chunk fits the smallest log memory beside a chunk of each other kind.
+const _: () = assert!(EAGER_FLUSH_BYTES <= DEFAULT_TAIL_BYTES as usize);
+const _: () = assert!(MAX_SEGMENT_POSITION <= u32::MAX as u64);
+const _: () = assert!(MAX_READ_SLICES <= 1024);
+const _: () = assert!(DEFAULT_MEMORY_BYTES <= 256 << 20);
+const _: () = assert!(MAX_INDEX_ENTRIES * index::ENTRY_BYTES <= 1 << 20);
+const _: () = assert!(MAX_CHECKPOINT_PARTITIONS * checkpoint::ENTRY_BYTES <= 64 << 20);
