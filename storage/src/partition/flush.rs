@@ -1,0 +1,116 @@
+//! From the tail into segments.
+//!
+//! Invariants:
+//! - One flush of a partition runs at a time: the caller holds the shard's flush lock.
+//! - Only durable entries are flushed, so segments hold nothing that may not be read.
+//! - What is to be synced is noted before the sync begins: bytes written meanwhile wait for the next.
+
+use std::rc::Rc;
+
+use super::Partition;
+use crate::error::StoreError;
+use crate::format::checkpoint::ActiveSegment;
+use crate::limits::FLUSH_WRITE_BYTES;
+use crate::segment::{FlushEntry, Segment};
+use crate::stats::count;
+
+impl Partition {
+    /// Writes everything that is durable now into segments.
+    pub(crate) async fn flush(&self) -> Result<(), StoreError> {
+        let Some(_working) = self.activity.enter() else { return Ok(()) };
+        let until = self.durable_end.get();
+        while self.flushed_end.get() < until && !self.is_deleted() {
+            self.flush_once(until).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush_once(&self, until: i64) -> Result<(), StoreError> {
+        let Some(first) = self.next_entries(until, None).pop() else { return Ok(()) };
+        let segment = self.segment_for(&first).await?;
+        let entries = self.next_entries(until, Some(&segment));
+        let Some(last) = entries.last() else { return Ok(()) };
+        let next_offset = last.last_offset + 1;
+        segment.append(&entries).await?;
+        if self.is_deleted() {
+            return Ok(());
+        }
+        self.tail.borrow_mut().flushed(entries.len());
+        self.flushed_end.set(next_offset);
+        self.unsynced.set(true);
+        self.grown.set(true);
+        Ok(())
+    }
+
+    /// The entries of the next write: as many as one write takes and `segment` has room for, but the first in any case.
+    /// Only the first without a segment.
+    fn next_entries(&self, until: i64, segment: Option<&Segment>) -> Vec<FlushEntry> {
+        let segment_bytes = self.segment_bytes();
+        let from = segment.map_or(0, Segment::written);
+        let mut position = from;
+        self.tail.borrow().to_flush(until, |entry| {
+            let first = position == from;
+            let room = segment.is_some_and(|segment| {
+                ((position - from) as usize) < FLUSH_WRITE_BYTES
+                    && segment.has_room(position, entry, segment_bytes)
+            });
+            // A few bytes of padding inside the write are left out here; the segment's size is a soft bound.
+            position += entry.bytes.len() as u64;
+            first || room
+        })
+    }
+
+    /// The segment that takes an entry: the active one, or the next if that is full.
+    async fn segment_for(&self, entry: &FlushEntry) -> Result<Rc<Segment>, StoreError> {
+        let active = self.segments.borrow().last().cloned();
+        if let Some(active) = active {
+            if !active.is_sealed() && active.has_room(active.written(), entry, self.segment_bytes()) {
+                return Ok(active);
+            }
+            if !active.is_sealed() {
+                active.seal().await?;
+                count(&self.shared.counters.rolls);
+                self.keep_open(&active);
+            }
+        }
+        let segment = Rc::new(Segment::create(self.segment_context(), entry.base_offset).await?);
+        self.segments.borrow_mut().push(Rc::clone(&segment));
+        Ok(segment)
+    }
+
+    /// Whether a sync would change what a checkpoint can say.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.unsynced.get() && !self.is_deleted()
+    }
+
+    /// Waits until all that is flushed now is on stable storage.
+    pub(crate) async fn sync(&self) -> Result<(), StoreError> {
+        let Some(_working) = self.activity.enter() else { return Ok(()) };
+        let Some(active) = self.segments.borrow().last().cloned() else { return Ok(()) };
+        let bytes = active.written();
+        let point =
+            (self.flushed_end.get(), Some(ActiveSegment { base_offset: active.base_offset(), bytes }));
+        active.sync().await?;
+        self.synced.set(point);
+        self.unsynced.set(false);
+        Ok(())
+    }
+
+    /// Whether anything was flushed since the start.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.grown.get()
+    }
+
+    /// Writes the active segment's index, so that the next start need not scan it.
+    pub(crate) async fn save_index(&self) {
+        let active = self.segments.borrow().last().cloned();
+        if let Some(active) = active.filter(|active| !active.is_sealed()) {
+            active.save_index().await;
+        }
+    }
+
+    /// Forgets the entries in memory that recovery has flushed.
+    pub(crate) fn drop_flushed_tail(&self) {
+        self.tail.borrow_mut().evict_chunk(0);
+    }
+}

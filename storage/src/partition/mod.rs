@@ -1,0 +1,327 @@
+//! One partition: its offsets, its newest entries in memory, its segments.
+//!
+//! Invariants:
+//! - `start <= flushed_end <= durable_end <= log_end`, and `start <= high watermark`, which is `durable_end` for a topic
+//!   acknowledged at disk and `log_end` for one acknowledged in memory.
+//! - `synced <= flushed_end`: a checkpoint says nothing that was not synced before.
+//! - The tail holds at least everything from `flushed_end` on; the segments hold `start` to `flushed_end`. So a reader
+//!   always finds an offset in one of the two, whenever the tail is evicted.
+//! - An offset is given to one batch for ever; a partition known to have lost acknowledged data takes no more.
+
+mod flush;
+mod read;
+mod tail;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ringlog_reactor::{Notified, Notify};
+
+pub use read::ReadBatches;
+pub(crate) use tail::TailEntry;
+
+use crate::cache::ReadCache;
+use crate::config::{PartitionConfig, PartitionId, PartitionSpec, TopicAck};
+use crate::error::AppendError;
+use crate::format::checkpoint::{ActiveSegment, PartitionPoint};
+use crate::limits::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
+use crate::memory::ChunkId;
+use crate::permits::Activity;
+use crate::segment::{Segment, SegmentContext};
+use crate::stats::{Counters, count};
+use tail::Tail;
+
+/// The leader epoch that is written into batches. A node that is alone has led since the beginning.
+const LEADER_EPOCH: i32 = 0;
+
+/// What all partitions of a shard share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) cache: Rc<ReadCache>,
+    pub(crate) counters: Rc<Counters>,
+}
+
+/// Why a partition takes no more batches.
+#[derive(Debug, Clone)]
+struct Quarantine {
+    reason: String,
+    /// Known to have lost what was acknowledged, so that offsets could be given twice: stays over restarts.
+    lasting: bool,
+}
+
+/// A partition of this shard.
+pub struct Partition {
+    spec: PartitionSpec,
+    dir: PathBuf,
+    start: Cell<i64>,
+    flushed_end: Cell<i64>,
+    durable_end: Cell<i64>,
+    log_end: Cell<i64>,
+    synced: Cell<(i64, Option<ActiveSegment>)>,
+    /// Something was written into the active segment since it was last synced.
+    unsynced: Cell<bool>,
+    /// Something was flushed since the start.
+    grown: Cell<bool>,
+    tail: RefCell<Tail>,
+    segments: RefCell<Vec<Rc<Segment>>>,
+    /// Base offsets of the sealed segments that are open, the one used last at the back.
+    open_sealed: RefCell<VecDeque<i64>>,
+    quarantine: RefCell<Option<Quarantine>>,
+    activity: Rc<Activity>,
+    changed: Notify,
+    shared: Shared,
+    /// The chunk of log memory in which the partition was noted last.
+    last_chunk: Cell<ChunkId>,
+    /// The frame the partition was noted in last, and its place in that frame's list.
+    frame_slot: Cell<(u64, usize)>,
+    /// Waits for an eager flush.
+    pub(crate) flush_queued: Cell<bool>,
+}
+
+impl Partition {
+    /// A partition as a checkpoint (or nothing, for a new one) describes it. `sealed` are its other segments: base offset
+    /// and length in bytes, in order.
+    pub(crate) fn new(
+        data_dir: &Path,
+        spec: PartitionSpec,
+        point: &PartitionPoint,
+        sealed: &[(i64, u64)],
+        shared: Shared,
+    ) -> Partition {
+        let partition = Partition {
+            dir: crate::layout::partition_dir(data_dir, &spec),
+            spec,
+            start: Cell::new(point.start_offset),
+            flushed_end: Cell::new(point.next_offset),
+            durable_end: Cell::new(point.next_offset),
+            log_end: Cell::new(point.next_offset),
+            synced: Cell::new((point.next_offset, point.active)),
+            unsynced: Cell::new(false),
+            grown: Cell::new(false),
+            tail: RefCell::default(),
+            segments: RefCell::default(),
+            open_sealed: RefCell::default(),
+            quarantine: RefCell::new(point.quarantined.then(|| Quarantine {
+                reason: "damage was found at an earlier start".to_owned(),
+                lasting: true,
+            })),
+            activity: Rc::default(),
+            changed: Notify::new(),
+            shared,
+            last_chunk: Cell::new(0),
+            frame_slot: Cell::new((0, 0)),
+            flush_queued: Cell::new(false),
+        };
+        *partition.segments.borrow_mut() = partition.known_segments(point, sealed);
+        partition
+    }
+
+    fn known_segments(&self, point: &PartitionPoint, sealed: &[(i64, u64)]) -> Vec<Rc<Segment>> {
+        let Some(active) = point.active else { return Vec::new() };
+        let ends = sealed.iter().skip(1).map(|(base, _)| *base).chain([active.base_offset]);
+        let sealed = sealed.iter().zip(ends).map(|((base, bytes), end)| (*base, *bytes, end, true));
+        let all = sealed.chain([(active.base_offset, active.bytes, point.next_offset, false)]);
+        all.map(|(base, bytes, end, is_sealed)| {
+            Rc::new(Segment::existing(self.segment_context(), base, bytes, end, is_sealed))
+        })
+        .collect()
+    }
+
+    fn segment_context(&self) -> SegmentContext {
+        SegmentContext {
+            id: self.spec.id,
+            dir: self.dir.clone(),
+            activity: Rc::clone(&self.activity),
+            counters: Rc::clone(&self.shared.counters),
+        }
+    }
+
+    /// Which partition it is.
+    pub fn id(&self) -> PartitionId {
+        self.spec.id
+    }
+
+    /// What it was made from.
+    pub fn spec(&self) -> &PartitionSpec {
+        &self.spec
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &PartitionConfig {
+        &self.spec.config
+    }
+
+    /// The first offset that may be read.
+    pub fn start_offset(&self) -> i64 {
+        self.start.get()
+    }
+
+    /// The offset after the last record on stable storage.
+    pub fn durable_end(&self) -> i64 {
+        self.durable_end.get()
+    }
+
+    /// The offset after the last record.
+    pub fn log_end(&self) -> i64 {
+        self.log_end.get()
+    }
+
+    /// The offset after the last record that may be read.
+    pub fn high_watermark(&self) -> i64 {
+        match self.spec.config.ack {
+            TopicAck::Disk => self.durable_end.get(),
+            TopicAck::Memory => self.log_end.get(),
+        }
+    }
+
+    /// The leader epoch that new batches get.
+    pub fn leader_epoch(&self) -> i32 {
+        LEADER_EPOCH
+    }
+
+    /// Why the partition takes no more batches, if it does not.
+    pub fn quarantined(&self) -> Option<String> {
+        self.quarantine.borrow().as_ref().map(|quarantine| quarantine.reason.clone())
+    }
+
+    /// Whether the partition was deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.activity.is_closed()
+    }
+
+    /// Resolves when the high watermark has moved after this call, when the partition was deleted, or when it was
+    /// quarantined. Make it, look at the partition, then await it.
+    pub fn changed(&self) -> Notified {
+        self.changed.notified()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn check_appendable(&self) -> Result<(), AppendError> {
+        if self.is_deleted() {
+            return Err(AppendError::Deleted);
+        }
+        match self.quarantined() {
+            Some(reason) => Err(AppendError::Quarantined(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes damage that was found by a read: the partition takes no more batches until the next start looks again.
+    fn quarantine_for_now(&self, reason: &str) {
+        count(&self.shared.counters.corrupt_reads);
+        tracing::error!(partition = %self.id(), topic = %self.spec.topic_name, reason, "the log is damaged");
+        self.quarantine
+            .borrow_mut()
+            .get_or_insert_with(|| Quarantine { reason: reason.to_owned(), lasting: false });
+        self.changed.notify_all();
+    }
+
+    /// Notes that acknowledged data is lost or damaged.
+    pub(crate) fn quarantine_for_good(&self, reason: &str) {
+        *self.quarantine.borrow_mut() = Some(Quarantine { reason: reason.to_owned(), lasting: true });
+    }
+
+    /// Adds an entry behind the log end.
+    pub(crate) fn push(&self, entry: TailEntry) {
+        assert_eq!(entry.base_offset, self.log_end.get(), "a batch gets the next offset");
+        self.log_end.set(entry.last_offset + 1);
+        self.tail.borrow_mut().push(entry);
+        if self.spec.config.ack == TopicAck::Memory {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Adds an entry that recovery has found in a journal: it is durable already.
+    pub(crate) fn push_recovered(
+        &self,
+        base_offset: i64,
+        last_offset: i64,
+        max_timestamp: i64,
+        bytes: Bytes,
+    ) {
+        self.push(TailEntry { base_offset, last_offset, max_timestamp, chunk: 0, bytes });
+        self.committed(last_offset + 1);
+    }
+
+    /// Notes that everything below `end` is on stable storage.
+    pub(crate) fn committed(&self, end: i64) {
+        assert!(
+            self.durable_end.get() <= end && end <= self.log_end.get(),
+            "commits follow appends in order"
+        );
+        self.durable_end.set(end);
+        if self.spec.config.ack == TopicAck::Disk {
+            self.changed.notify_all();
+        }
+    }
+
+    /// What the next checkpoint says about the partition.
+    pub(crate) fn point(&self) -> PartitionPoint {
+        let (next_offset, active) = self.synced.get();
+        let quarantined = self.quarantine.borrow().as_ref().is_some_and(|quarantine| quarantine.lasting);
+        PartitionPoint { id: self.id(), quarantined, start_offset: self.start.get(), next_offset, active }
+    }
+
+    /// Marks the partition as deleted: nothing new begins, readers are told.
+    pub(crate) fn delete(&self) {
+        self.activity.close();
+        self.tail.borrow_mut().clear();
+        self.shared.cache.forget(self.id());
+        self.changed.notify_all();
+    }
+
+    /// The work going on in the partition's folder.
+    pub(crate) fn activity(&self) -> &Rc<Activity> {
+        &self.activity
+    }
+
+    pub(crate) fn unflushed_bytes(&self) -> usize {
+        self.tail.borrow().unflushed_bytes()
+    }
+
+    pub(crate) fn has_unflushed(&self) -> bool {
+        self.tail.borrow().has_unflushed()
+    }
+
+    pub(crate) fn has_flushed_chunk(&self, chunk: ChunkId) -> bool {
+        self.tail.borrow().has_flushed_chunk(chunk)
+    }
+
+    pub(crate) fn evict_chunk(&self, chunk: ChunkId) {
+        self.tail.borrow_mut().evict_chunk(chunk);
+    }
+
+    pub(crate) fn swap_last_chunk(&self, chunk: ChunkId) -> ChunkId {
+        self.last_chunk.replace(chunk)
+    }
+
+    pub(crate) fn frame_slot(&self) -> (u64, usize) {
+        self.frame_slot.get()
+    }
+
+    pub(crate) fn set_frame_slot(&self, sequence: u64, slot: usize) {
+        self.frame_slot.set((sequence, slot));
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        self.spec.config.segment_bytes.clamp(MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES)
+    }
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Partition")
+            .field("id", &self.spec.id)
+            .field("start", &self.start.get())
+            .field("flushed_end", &self.flushed_end.get())
+            .field("durable_end", &self.durable_end.get())
+            .field("log_end", &self.log_end.get())
+            .finish_non_exhaustive()
+    }
+}

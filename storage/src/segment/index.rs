@@ -1,0 +1,233 @@
+//! A segment's index in memory, and how it is made whole from its file or by scanning.
+//!
+//! Invariant: the index stands for the bytes from `from_position` to `covered_bytes`, which are whole flushes. It is whole
+//! when it begins behind the segment's header.
+
+use super::read::{Cursor, Found};
+use super::{Segment, SegmentError};
+use crate::format::index::{Index, IndexEntry};
+use crate::layout;
+use crate::limits::{BLOCK_BYTES, INDEX_INTERVAL_BYTES, SCAN_READ_BYTES};
+use crate::stats::count;
+
+use ringlog_reactor::fs;
+
+const FIRST_ENTRY: u64 = BLOCK_BYTES as u64;
+
+/// An index that may not reach back to the segment's beginning.
+pub(crate) struct PartialIndex {
+    index: Index,
+    from_position: u64,
+    from_offset: i64,
+    /// Some of it was read from a file, which may be wrong.
+    from_file: bool,
+}
+
+/// Where to begin to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// An entry begins there, or padding before one.
+    pub(crate) position: u64,
+    /// Its base offset, if it is known.
+    pub(crate) base_offset: Option<i64>,
+}
+
+impl PartialIndex {
+    /// The index of a new segment: whole, and empty.
+    pub(super) fn empty(base_offset: i64) -> PartialIndex {
+        PartialIndex::from(base_offset, FIRST_ENTRY, base_offset)
+    }
+
+    /// An index that knows nothing of what is there already.
+    pub(super) fn from(base_offset: i64, position: u64, offset: i64) -> PartialIndex {
+        let index = Index { covered_bytes: position, next_offset: offset, ..Index::empty(base_offset) };
+        PartialIndex { index, from_position: position, from_offset: offset, from_file: false }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.from_position == FIRST_ENTRY
+    }
+
+    /// Notes a batch at `position`, behind all noted before: its base offset and the next one's, and its largest timestamp.
+    pub(super) fn push(&mut self, offsets: (i64, i64), max_timestamp: i64, position: u64) {
+        push(&mut self.index, offsets, max_timestamp, position);
+    }
+
+    pub(super) fn cover(&mut self, position: u64) {
+        self.index.covered_bytes = position;
+    }
+
+    /// Where to begin to look for `offset`: at or before the entry that holds it. Unknown if the index does not reach back
+    /// that far.
+    fn place_of(&self, offset: i64) -> Option<Place> {
+        if offset < self.from_offset && !self.is_whole() {
+            return None;
+        }
+        let base = self.index.segment_base;
+        let after =
+            self.index.entries.partition_point(|entry| base + i64::from(entry.relative_offset) <= offset);
+        let entry = after.checked_sub(1).map(|at| &self.index.entries[at]);
+        let first = Place { position: self.from_position, base_offset: Some(self.from_offset) };
+        Some(entry.map_or(first, |entry| Place {
+            position: u64::from(entry.position),
+            base_offset: Some(base + i64::from(entry.relative_offset)),
+        }))
+    }
+
+    /// The offset from which on the first batch with a timestamp of at least `timestamp` is found; none if there is no
+    /// such batch in the segment. The index must be whole.
+    fn offset_of_time(&self, timestamp: i64) -> Option<i64> {
+        if self.index.max_timestamp < timestamp {
+            return None;
+        }
+        let after = self.index.entries.partition_point(|entry| entry.timestamp_before < timestamp);
+        let entry = after.checked_sub(1).map(|at| &self.index.entries[at]);
+        let base = self.index.segment_base;
+        Some(entry.map_or(base, |entry| base + i64::from(entry.relative_offset)))
+    }
+
+    /// Puts what stands before this index in front of it.
+    fn prepend(&mut self, front: Index, from_file: bool) {
+        self.from_file = from_file;
+        let mut entries = front.entries;
+        entries.extend(self.index.entries.iter().map(|entry| IndexEntry {
+            timestamp_before: entry.timestamp_before.max(front.max_timestamp),
+            ..*entry
+        }));
+        self.index.entries = entries;
+        self.index.max_timestamp = self.index.max_timestamp.max(front.max_timestamp);
+        self.from_position = FIRST_ENTRY;
+        self.from_offset = self.index.segment_base;
+    }
+}
+
+fn push(index: &mut Index, (base_offset, next_offset): (i64, i64), max_timestamp: i64, position: u64) {
+    let far = |last: &IndexEntry| position - u64::from(last.position) >= INDEX_INTERVAL_BYTES;
+    if index.entries.last().is_none_or(far) {
+        let relative = base_offset - index.segment_base;
+        index.entries.push(IndexEntry {
+            relative_offset: u32::try_from(relative).expect("a segment rolls before its offsets need more"),
+            position: u32::try_from(position).expect("a segment rolls before its positions need more"),
+            timestamp_before: index.max_timestamp,
+        });
+    }
+    index.next_offset = next_offset;
+    index.max_timestamp = index.max_timestamp.max(max_timestamp);
+}
+
+impl Segment {
+    /// Where to begin to read for `offset`.
+    pub(crate) async fn place_of(&self, offset: i64) -> Result<Place, SegmentError> {
+        if let Some(place) = self.index.borrow().place_of(offset) {
+            return Ok(place);
+        }
+        self.complete_index(true).await?;
+        let first = Place { position: FIRST_ENTRY, base_offset: Some(self.base_offset) };
+        Ok(self.index.borrow().place_of(offset).unwrap_or(first))
+    }
+
+    /// Builds the index again without its file, if some of it came from there. Says whether it did.
+    pub(crate) async fn distrust_index(&self) -> Result<bool, SegmentError> {
+        if !self.index.borrow().from_file {
+            return Ok(false);
+        }
+        *self.index.borrow_mut() = PartialIndex::from(self.base_offset, self.written(), self.end_offset());
+        self.complete_index(false).await?;
+        Ok(true)
+    }
+
+    /// The offset from which on to look for the first batch with a timestamp of at least `timestamp`, if there is one.
+    pub(crate) async fn offset_of_time(&self, timestamp: i64) -> Result<Option<i64>, SegmentError> {
+        self.complete_index(true).await?;
+        Ok(self.index.borrow().offset_of_time(timestamp))
+    }
+
+    /// Makes the index whole: from its file, if that is to be used, as far as it is good; the rest by scanning.
+    async fn complete_index(&self, use_file: bool) -> Result<(), SegmentError> {
+        let _indexing = self.indexing.acquire().await;
+        // Sealing and closing the segment meanwhile makes another index: then this goes round once more.
+        while !self.index.borrow().is_whole() {
+            self.extend_index_back(use_file).await?;
+        }
+        Ok(())
+    }
+
+    async fn extend_index_back(&self, use_file: bool) -> Result<(), SegmentError> {
+        let (position, offset) = {
+            let index = self.index.borrow();
+            (index.from_position, index.from_offset)
+        };
+        let loaded = if use_file { self.load_index(position, offset).await } else { None };
+        let from_file = loaded.is_some();
+        let covered = loaded.as_ref().map_or(FIRST_ENTRY, |index| index.covered_bytes);
+        count(match &loaded {
+            Some(_) => &self.context.counters.index_loads,
+            None => &self.context.counters.index_rebuilds,
+        });
+        let front = loaded.unwrap_or_else(|| Index::empty(self.base_offset));
+        let front = self.scan(front, position).await?;
+        if self.index.borrow().from_position == position {
+            self.index.borrow_mut().prepend(front, from_file);
+        }
+        if covered < position && self.is_sealed() {
+            self.save_index().await;
+        }
+        Ok(())
+    }
+
+    /// The index file, if it is there, sound, and about what is before `position`.
+    async fn load_index(&self, position: u64, offset: i64) -> Option<Index> {
+        let bytes = fs::read(layout::index_file(self.dir(), self.base_offset)).await.ok()?;
+        let index = Index::decode(&bytes).ok()?;
+        let fits = index.segment_base == self.base_offset
+            && index.covered_bytes <= position
+            && index.next_offset <= offset;
+        fits.then_some(index)
+    }
+
+    /// Goes on from what `index` covers to `until`. Damage ends it early: reads that come to it will say so.
+    async fn scan(&self, mut index: Index, until: u64) -> Result<Index, SegmentError> {
+        let mut cursor = Cursor { position: index.covered_bytes, expected: None };
+        let mut len = SCAN_READ_BYTES;
+        while cursor.position < until {
+            let (bytes, from) = self.read_blocks(cursor.position, len).await?;
+            let begun = cursor.position;
+            let end = loop {
+                match self.step(&bytes, from, &mut cursor) {
+                    // Padding may have led behind the end.
+                    Found::Entry(at, entry) if from + (at as u64) < until => {
+                        let header = &entry.header;
+                        let offsets = (header.base_offset, header.next_offset());
+                        push(&mut index, offsets, header.max_timestamp, from + at as u64);
+                    }
+                    end => break end,
+                }
+            };
+            match end {
+                Found::End { need: Some(need) } if cursor.position == begun && len < need => {
+                    len = need + BLOCK_BYTES
+                }
+                Found::End { .. } if cursor.position > begun => len = SCAN_READ_BYTES,
+                _ => break,
+            }
+        }
+        index.covered_bytes = until;
+        Ok(index)
+    }
+
+    /// Writes the index file, if the index is whole. It is a cache, so a failure only costs a scan later.
+    pub(crate) async fn save_index(&self) {
+        let Some(_working) = self.context.activity.enter() else { return };
+        let bytes = {
+            let index = self.index.borrow();
+            if !index.is_whole() || index.index.entries.is_empty() {
+                return;
+            }
+            index.index.encode()
+        };
+        let path = layout::index_file(self.dir(), self.base_offset);
+        if let Err(error) = fs::replace(&path, &bytes).await {
+            tracing::warn!(path = %path.display(), %error, "an index could not be written");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! One segment of a partition: a file, how much of it may be read, and its index.
+//!
+//! Invariants:
+//! - Bytes below `written` are entries of the log and never change; nothing at or behind it is read.
+//! - `written` is a multiple of the block size. It moves only after the write has succeeded.
+//! - Only the last segment of a partition is written; sealed ones are read only.
+
+mod index;
+mod read;
+mod write;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ringlog_reactor::fs::{File, OpenOptions};
+
+use index::PartialIndex;
+pub(crate) use index::Place;
+pub(crate) use read::Run;
+pub(crate) use write::FlushEntry;
+
+use crate::PartitionId;
+use crate::format::segment::SegmentHeader;
+use crate::layout;
+use crate::limits::BLOCK_BYTES;
+use crate::permits::{Activity, Permits};
+use crate::stats::Counters;
+
+/// What a segment needs of its partition.
+#[derive(Clone)]
+pub(crate) struct SegmentContext {
+    pub(crate) id: PartitionId,
+    pub(crate) dir: PathBuf,
+    pub(crate) activity: Rc<Activity>,
+    pub(crate) counters: Rc<Counters>,
+}
+
+/// Why a segment could not be read.
+#[derive(Debug)]
+pub(crate) enum SegmentError {
+    Io(io::Error),
+    /// What stands there is not what was written.
+    Damaged(String),
+}
+
+impl From<io::Error> for SegmentError {
+    fn from(error: io::Error) -> SegmentError {
+        match error.kind() {
+            io::ErrorKind::NotFound => SegmentError::Damaged("the segment file is missing".to_owned()),
+            _ => SegmentError::Io(error),
+        }
+    }
+}
+
+pub(crate) struct Segment {
+    context: SegmentContext,
+    base_offset: i64,
+    written: Cell<u64>,
+    /// The offset after the last entry.
+    end_offset: Cell<i64>,
+    sealed: Cell<bool>,
+    index: RefCell<PartialIndex>,
+    file: RefCell<Option<Rc<File>>>,
+    /// Held while the file is opened and while the index is completed.
+    opening: Permits,
+    indexing: Permits,
+}
+
+impl Segment {
+    /// A segment that was there before this start: `written` bytes, the next offset behind them.
+    pub(crate) fn existing(
+        context: SegmentContext,
+        base_offset: i64,
+        written: u64,
+        end_offset: i64,
+        sealed: bool,
+    ) -> Segment {
+        let index = PartialIndex::from(base_offset, written, end_offset);
+        Segment::with(context, base_offset, (written, end_offset), sealed, index, None)
+    }
+
+    fn with(
+        context: SegmentContext,
+        base_offset: i64,
+        (written, end_offset): (u64, i64),
+        sealed: bool,
+        index: PartialIndex,
+        file: Option<Rc<File>>,
+    ) -> Segment {
+        Segment {
+            context,
+            base_offset,
+            written: Cell::new(written),
+            end_offset: Cell::new(end_offset),
+            sealed: Cell::new(sealed),
+            index: RefCell::new(index),
+            file: RefCell::new(file),
+            opening: Permits::new(1),
+            indexing: Permits::new(1),
+        }
+    }
+
+    pub(crate) fn base_offset(&self) -> i64 {
+        self.base_offset
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.written.get()
+    }
+
+    pub(crate) fn end_offset(&self) -> i64 {
+        self.end_offset.get()
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed.get()
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        layout::segment_file(&self.context.dir, self.base_offset)
+    }
+
+    /// Gives the file and the index's memory up until they are needed again. Sealed segments only.
+    pub(crate) fn close(&self) {
+        if self.sealed.get() {
+            *self.index.borrow_mut() =
+                PartialIndex::from(self.base_offset, self.written.get(), self.end_offset.get());
+            self.file.borrow_mut().take();
+        }
+    }
+
+    /// The open file. Its header is checked when it is opened.
+    pub(crate) async fn file(&self) -> Result<Rc<File>, SegmentError> {
+        let _opening = self.opening.acquire().await;
+        if let Some(file) = self.file.borrow().as_ref() {
+            return Ok(Rc::clone(file));
+        }
+        let options = OpenOptions::new().read(true).write(!self.sealed.get()).direct(true);
+        let file = File::open(self.path(), &options).await?;
+        self.check_header(&file).await?;
+        let file = Rc::new(file);
+        self.file.borrow_mut().replace(Rc::clone(&file));
+        Ok(file)
+    }
+
+    async fn check_header(&self, file: &File) -> Result<(), SegmentError> {
+        let block = file.read_at(ringlog_reactor::aligned(BLOCK_BYTES), 0, BLOCK_BYTES).await?;
+        let damaged = |error| SegmentError::Damaged(format!("segment header: {error}"));
+        let header = SegmentHeader::decode(&block).map_err(damaged)?;
+        if header.id != self.context.id || header.base_offset != self.base_offset {
+            return Err(SegmentError::Damaged(format!(
+                "the segment says it is of {} from offset {}",
+                header.id, header.base_offset
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.context.dir
+    }
+}

@@ -1,0 +1,156 @@
+//! Entries out of a segment: large aligned reads, everything checked once, slices handed out.
+
+use bytes::Bytes;
+
+use super::{Place, Segment, SegmentError};
+use crate::format::entry::{Entry, EntryError, entry_start, is_padding};
+use crate::format::envelope::ENVELOPE_BYTES;
+use crate::limits::{BLOCK_BYTES, COLD_READ_BYTES, round_up};
+use crate::stats::{add, count};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// One batch that was read.
+#[derive(Debug, Clone)]
+pub(crate) struct RunEntry {
+    pub(crate) base_offset: i64,
+    pub(crate) last_offset: i64,
+    pub(crate) batch: Bytes,
+}
+
+/// Batches that stand one after another.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Run {
+    pub(crate) entries: Vec<RunEntry>,
+    /// Where the entry behind the last begins, or padding before it.
+    pub(crate) next_position: u64,
+    /// Memory that the entries keep.
+    pub(crate) bytes: usize,
+}
+
+/// Where a walk through entries has got to.
+pub(super) struct Cursor {
+    pub(super) position: u64,
+    /// The base offset that the next entry must have; unknown before the first.
+    pub(super) expected: Option<i64>,
+}
+
+/// What a walk found at its cursor.
+pub(super) enum Found {
+    /// An entry, that many bytes into the buffer. The cursor is behind it.
+    Entry(usize, Entry),
+    /// The buffer ends. The entry at the cursor needs that many bytes, or there is none.
+    End { need: Option<usize> },
+    /// Not an entry of this segment.
+    Damage(String),
+}
+
+impl Segment {
+    /// Reads from `place` on until the batch that holds `offset` and as much behind it as one read
+    /// gives. Damage behind that batch is left for the read that comes to it.
+    pub(crate) async fn read_run(&self, place: Place, offset: i64) -> Result<Run, SegmentError> {
+        let mut cursor = Cursor { position: place.position, expected: place.base_offset };
+        let mut len = COLD_READ_BYTES;
+        loop {
+            let (bytes, from) = self.read_blocks(cursor.position, len).await?;
+            let (run, end) = self.parse(&bytes, from, &mut cursor, offset);
+            if !run.entries.is_empty() {
+                return Ok(Run { bytes: bytes.len(), next_position: cursor.position, ..run });
+            }
+            match end {
+                Found::End { need: Some(need) } => {
+                    len = (cursor.position % BLOCK) as usize + need;
+                    if cursor.position - cursor.position % BLOCK + len as u64 > self.written() {
+                        return Err(SegmentError::Damaged("an entry ends behind the segment".to_owned()));
+                    }
+                }
+                Found::End { need: None } => len = COLD_READ_BYTES,
+                Found::Damage(reason) => return Err(SegmentError::Damaged(reason)),
+                Found::Entry(..) => unreachable!("a walk does not end at an entry"),
+            }
+        }
+    }
+
+    /// Reads whole blocks around `position`: at least `len` bytes, if the segment has them. Returns them and where they
+    /// begin.
+    pub(super) async fn read_blocks(&self, position: u64, len: usize) -> Result<(Bytes, u64), SegmentError> {
+        let from = position - position % BLOCK;
+        let written = self.written();
+        if position >= written {
+            return Err(SegmentError::Damaged("the segment ends before the offset".to_owned()));
+        }
+        let len = round_up(len).min((written - from) as usize);
+        let file = self.file().await?;
+        let read = file.read_at(ringlog_reactor::aligned(len), from, len).await?;
+        count(&self.context.counters.cold_reads);
+        add(&self.context.counters.cold_bytes, read.len() as u64);
+        if read.len() < len {
+            return Err(SegmentError::Damaged(format!(
+                "the segment file has {} bytes, {written} were written",
+                from + read.len() as u64
+            )));
+        }
+        Ok((read.freeze(), from))
+    }
+
+    fn parse(&self, bytes: &Bytes, from: u64, cursor: &mut Cursor, offset: i64) -> (Run, Found) {
+        let mut run = Run::default();
+        loop {
+            let before = cursor.position;
+            let (at, entry) = match self.step(bytes, from, cursor) {
+                Found::Entry(at, entry) => (at, entry),
+                end => return (run, end),
+            };
+            if !entry.body_is_sound(&bytes[at..]) {
+                cursor.position = before;
+                let reason = format!("batch checksum at byte {} of the segment", from + at as u64);
+                return (run, Found::Damage(reason));
+            }
+            if run.entries.is_empty() && entry.header.base_offset > offset {
+                return (run, Found::Damage(format!("offset {offset} is missing from the segment")));
+            }
+            if entry.header.last_offset() >= offset {
+                run.entries.push(RunEntry {
+                    base_offset: entry.header.base_offset,
+                    last_offset: entry.header.last_offset(),
+                    batch: bytes.slice(at + ENVELOPE_BYTES..at + entry.len()),
+                });
+            }
+        }
+    }
+
+    /// Goes to the next entry within `bytes`, which begin at `from`. Bodies are not checked.
+    pub(super) fn step(&self, bytes: &[u8], from: u64, cursor: &mut Cursor) -> Found {
+        loop {
+            cursor.position = entry_start(cursor.position);
+            let at = (cursor.position - from) as usize;
+            let rest = bytes.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                return Found::End { need: None };
+            }
+            if is_padding(rest) {
+                cursor.position += BLOCK - cursor.position % BLOCK;
+                continue;
+            }
+            return match Entry::decode(rest) {
+                Ok(entry) => self.accept(entry, at, cursor),
+                Err(EntryError::Short { need }) => Found::End { need: Some(need) },
+                Err(error) => Found::Damage(format!("{error} at byte {} of the segment", cursor.position)),
+            };
+        }
+    }
+
+    fn accept(&self, entry: Entry, at: usize, cursor: &mut Cursor) -> Found {
+        let place = cursor.position;
+        if entry.id() != self.context.id {
+            return Found::Damage(format!("an entry of {} at byte {place} of the segment", entry.id()));
+        }
+        let base = entry.header.base_offset;
+        if base < self.base_offset || cursor.expected.is_some_and(|expected| base != expected) {
+            return Found::Damage(format!("an entry at offset {base} is out of order at byte {place}"));
+        }
+        cursor.expected = Some(entry.header.next_offset());
+        cursor.position += entry.len() as u64;
+        Found::Entry(at, entry)
+    }
+}

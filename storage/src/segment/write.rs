@@ -1,0 +1,124 @@
+//! Entries into a segment: whole blocks, large writes, no sync of their own.
+//!
+//! Invariants:
+//! - A write begins at `written` and ends at a block's end, so no block is written twice, but after a write that failed for
+//!   lack of space: nothing stands there yet that anybody was told about.
+//! - A new segment's folder entry is synced before the segment is used, a sealed one's bytes before the next begins.
+
+use std::rc::Rc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ringlog_reactor::fs::{self, File, OpenOptions, Sync};
+
+use super::{PartialIndex, Segment, SegmentContext};
+use crate::error::{SYNCING, StoreError};
+use crate::format::entry::entry_start;
+use crate::format::segment::SegmentHeader;
+use crate::layout;
+use crate::limits::{BLOCK_BYTES, round_up};
+use crate::stats::{add, count};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// One entry to be written.
+pub(crate) struct FlushEntry {
+    pub(crate) base_offset: i64,
+    pub(crate) last_offset: i64,
+    pub(crate) max_timestamp: i64,
+    /// Envelope and batch.
+    pub(crate) bytes: Bytes,
+}
+
+impl Segment {
+    /// Makes the file of a new segment.
+    pub(crate) async fn create(context: SegmentContext, base_offset: i64) -> Result<Segment, StoreError> {
+        let path = layout::segment_file(&context.dir, base_offset);
+        // A file of that name can only be what an attempt before this one, in this process, has left: recovery puts
+        // others aside.
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).direct(true);
+        let file = File::open(&path, &options).await.map_err(StoreError::io("creating", &path))?;
+        let mut block = ringlog_reactor::aligned(BLOCK_BYTES);
+        block.put_slice(&SegmentHeader { id: context.id, base_offset }.encode());
+        block.put_bytes(0, BLOCK_BYTES - block.len());
+        let header = vec![block.freeze()];
+        file.write_at(header, 0, Sync::None).await.map_err(StoreError::io("writing", &path))?;
+        fs::sync_dir(&context.dir).await.map_err(StoreError::io(SYNCING, &context.dir))?;
+        let index = PartialIndex::empty(base_offset);
+        Ok(Segment::with(context, base_offset, (BLOCK, base_offset), false, index, Some(Rc::new(file))))
+    }
+
+    /// Whether an entry may still go into this segment.
+    pub(crate) fn has_room(&self, position: u64, entry: &FlushEntry, segment_bytes: u64) -> bool {
+        let first = position == BLOCK;
+        let relative = entry.last_offset - self.base_offset;
+        let end = entry_start(position) + entry.bytes.len() as u64;
+        first || (relative <= i64::from(i32::MAX) && end <= segment_bytes)
+    }
+
+    /// Writes entries behind what is there, padded to a whole block.
+    pub(crate) async fn append(&self, entries: &[FlushEntry]) -> Result<(), StoreError> {
+        let from = self.written();
+        let (block_run, positions) = lay_out(entries, from);
+        let bytes = block_run.len() as u64;
+        let file = self.file().await.map_err(|error| self.write_error(error))?;
+        let written = file.write_at(vec![block_run.freeze()], from, Sync::None).await;
+        written.map_err(StoreError::io("writing", self.path()))?;
+        let mut index = self.index.borrow_mut();
+        for (entry, position) in entries.iter().zip(positions) {
+            let offsets = (entry.base_offset, entry.last_offset + 1);
+            index.push(offsets, entry.max_timestamp, position);
+            self.end_offset.set(entry.last_offset + 1);
+        }
+        index.cover(from + bytes);
+        self.written.set(from + bytes);
+        count(&self.context.counters.flushes);
+        add(&self.context.counters.flushed_bytes, bytes);
+        Ok(())
+    }
+
+    /// Waits until what is written is on stable storage.
+    pub(crate) async fn sync(&self) -> Result<(), StoreError> {
+        let file = self.file().await.map_err(|error| self.write_error(error))?;
+        file.sync_data().await.map_err(StoreError::io(SYNCING, self.path()))
+    }
+
+    /// Ends the segment: its file has exactly what was written, on stable storage.
+    pub(crate) async fn seal(&self) -> Result<(), StoreError> {
+        let file = self.file().await.map_err(|error| self.write_error(error))?;
+        file.truncate(self.written()).await.map_err(StoreError::io("truncating", self.path()))?;
+        file.sync_all().await.map_err(StoreError::io(SYNCING, self.path()))?;
+        self.save_index().await;
+        self.sealed.set(true);
+        Ok(())
+    }
+
+    fn write_error(&self, error: super::SegmentError) -> StoreError {
+        let error = match error {
+            super::SegmentError::Io(error) => error,
+            super::SegmentError::Damaged(reason) => {
+                std::io::Error::new(std::io::ErrorKind::InvalidData, reason)
+            }
+        };
+        StoreError::io("opening", self.path())(error)
+    }
+}
+
+/// Copies entries into one aligned run of blocks that will stand at `from`. Returns it with each entry's position.
+fn lay_out(entries: &[FlushEntry], from: u64) -> (BytesMut, Vec<u64>) {
+    let mut positions = Vec::with_capacity(entries.len());
+    let mut end = from;
+    for entry in entries {
+        positions.push(entry_start(end));
+        end = entry_start(end) + entry.bytes.len() as u64;
+    }
+    let len = round_up((end - from) as usize);
+    let mut out = ringlog_reactor::aligned(len);
+    for (entry, position) in entries.iter().zip(&positions) {
+        let gap = (position - from) as usize - out.len();
+        out.put_bytes(0, gap);
+        out.put_slice(&entry.bytes);
+    }
+    let rest = len - out.len();
+    out.put_bytes(0, rest);
+    (out, positions)
+}
