@@ -1,0 +1,116 @@
+//! From a recovered log to a running store, and what becomes of the epoch before.
+//!
+//! Invariant: this runs only after the metadata durably names the new epoch, so nothing of the old journals is needed.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::rc::Rc;
+
+use ringlog_reactor::{fs, spawn};
+
+use crate::error::{SYNCING, StoreError};
+use crate::journal::Journal;
+use crate::journal_files::{self, JournalFile};
+use crate::limits::{BLOCK_BYTES, MAX_FRAME_BYTES};
+use crate::recovery::Recovered;
+use crate::stats::count;
+use crate::store::{Inner, Store};
+use crate::{checkpoint, commit, layout};
+
+impl Recovered {
+    /// Opens the new epoch's journal and starts the commit and flush tasks on this core. Call it once every shard has
+    /// recovered and the metadata durably names the new epoch.
+    pub async fn activate(self) -> Result<Store, StoreError> {
+        self.remove_unsynced().await;
+        let recycled = self.recycle().await?;
+        let Recovered { config, identity, partitions, shared, .. } = self;
+        let max_frame_bytes = MAX_FRAME_BYTES.min(config.journal_file_bytes as usize - BLOCK_BYTES);
+        let journal = Journal::new(identity, config.tail_bytes, max_frame_bytes);
+        let inner = Rc::new(Inner::new(config, journal, partitions, shared));
+        let mut files = recycled.len() as u32;
+        recycled.into_iter().for_each(|file| inner.files.add(file));
+        if files == 0 {
+            inner.files.add(journal_files::make(&inner.dir, 0, inner.config.journal_file_bytes).await?);
+            count(&inner.shared.counters.journal_files_made);
+            files = 1;
+        }
+        spawn(commit::run(Rc::clone(&inner))).detach();
+        spawn(checkpoint::run(Rc::clone(&inner))).detach();
+        spawn(checkpoint::make_files(Rc::clone(&inner), files)).detach();
+        Ok(Store { inner })
+    }
+
+    /// Removes what recovery has put aside: all of it was in the journal, and is in segments now.
+    async fn remove_unsynced(&self) {
+        for path in &self.unsynced {
+            if let Err(error) = fs::remove_file(path).await {
+                tracing::warn!(path = %path.display(), %error, "a superseded segment could not be removed");
+            }
+        }
+    }
+
+    /// Takes over the journal files of the same shard in the epoch before: their blocks are written and need no zeros.
+    async fn recycle(&self) -> Result<Vec<JournalFile>, StoreError> {
+        let config = &self.config;
+        let Some(previous) = config.previous.filter(|_| !self.journal_damaged) else { return Ok(Vec::new()) };
+        let from = layout::shard_dir(&config.data_dir, previous.epoch, config.shard);
+        let to = layout::shard_dir(&config.data_dir, config.epoch, config.shard);
+        let mut moved = Vec::new();
+        for name in self.recyclable(&from).await?.into_iter().take(config.journal_files as usize) {
+            let (old, new) = (from.join(name), layout::journal_file(&to, moved.len() as u32));
+            fs::rename(&old, &new).await.map_err(StoreError::io("renaming", old))?;
+            moved.push(new);
+        }
+        // A frame must never be in a file that a crash can put back into the old folder.
+        for dir in [&to, &from] {
+            if !moved.is_empty() {
+                fs::sync_dir(dir).await.map_err(StoreError::io(SYNCING, dir))?;
+            }
+        }
+        let mut files = Vec::new();
+        for path in moved {
+            files.push(journal_files::open_recycled(&path).await?);
+        }
+        Ok(files)
+    }
+
+    async fn recyclable(&self, dir: &Path) -> Result<Vec<String>, StoreError> {
+        let entries = match fs::read_dir(dir).await {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(StoreError::io("listing", dir)(error)),
+        };
+        let wanted = self.config.journal_file_bytes;
+        let fits =
+            entries.into_iter().filter(|entry| layout::is_journal_file(&entry.name) && entry.len == wanted);
+        Ok(fits.map(|entry| entry.name).collect())
+    }
+}
+
+/// Removes an epoch's journals. Call it once every shard of the next epoch is active.
+pub async fn remove_epoch(data_dir: &Path, epoch: u64) -> Result<(), StoreError> {
+    remove_folder(&layout::epoch_dir(data_dir, epoch)).await
+}
+
+/// Keeps an epoch's journals, under a name that says that there was damage in them.
+pub async fn keep_damaged_epoch(data_dir: &Path, epoch: u64) -> Result<(), StoreError> {
+    let from = layout::epoch_dir(data_dir, epoch);
+    let to = layout::damaged_epoch_dir(data_dir, epoch);
+    match fs::rename(&from, &to).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        renamed => renamed.map_err(StoreError::io("renaming", from)),
+    }
+}
+
+/// Removes the folder of a deleted topic, with whatever an interrupted deletion has left in it.
+pub async fn remove_topic(data_dir: &Path, name: &str, id: u64) -> Result<(), StoreError> {
+    ringlog_protocol::TopicName::check(name)?;
+    remove_folder(&layout::topic_dir(data_dir, name, id)).await
+}
+
+async fn remove_folder(dir: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(dir).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(StoreError::io("removing", dir)),
+    }
+}

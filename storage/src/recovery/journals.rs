@@ -1,0 +1,169 @@
+//! The old epoch's journals: their checkpoints, their files, and where frames begin in them.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use ringlog_reactor::fs::{self, File, OpenOptions};
+
+use super::{Damage, RecoverySummary};
+use crate::config::StoreConfig;
+use crate::error::{RecoveryError, StoreError};
+use crate::format::checkpoint::Checkpoint;
+use crate::format::{FormatError, journal_file};
+use crate::layout;
+use crate::limits::{BLOCK_BYTES, MAX_JOURNAL_FILE_BYTES, SCAN_READ_BYTES};
+
+/// All journals of the old epoch.
+pub(super) struct Journals {
+    pub(super) journals: Vec<OldJournal>,
+    /// A checkpoint could not be read: which partitions it named is not known.
+    pub(super) checkpoint_lost: bool,
+}
+
+/// A journal whose checkpoint is sound.
+pub(super) struct OldJournal {
+    pub(super) dir: PathBuf,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) files: Vec<PathBuf>,
+    /// Where frames begin that the checkpoint has not freed, by sequence.
+    pub(super) frames: Vec<FrameAt>,
+}
+
+/// The place of a frame's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FrameAt {
+    pub(super) sequence: u64,
+    /// Which of the journal's files.
+    pub(super) file: usize,
+    pub(super) offset: u64,
+}
+
+/// Finds the journals of the epoch before.
+pub(super) async fn find(
+    config: &StoreConfig,
+    summary: &mut RecoverySummary,
+) -> Result<Journals, RecoveryError> {
+    let mut found = Journals { journals: Vec::new(), checkpoint_lost: false };
+    let Some(previous) = config.previous else { return Ok(found) };
+    for shard in 0..previous.shards {
+        let dir = layout::shard_dir(&config.data_dir, previous.epoch, shard);
+        match read_checkpoint(&dir, previous.epoch, shard).await? {
+            Ok(checkpoint) => found.journals.push(open(dir, checkpoint, summary).await?),
+            Err(reason) => {
+                found.checkpoint_lost = true;
+                let path = layout::checkpoint_file(&dir);
+                Journals::note(summary, Damage { path, offset: 0, partition: None, reason });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A checkpoint, or what is wrong with it.
+async fn read_checkpoint(
+    dir: &Path,
+    epoch: u64,
+    shard: u32,
+) -> Result<Result<Checkpoint, String>, RecoveryError> {
+    let path = layout::checkpoint_file(dir);
+    let bytes = match fs::read(&path).await {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("it is missing".to_owned())),
+        Err(error) => return Err(StoreError::io("reading", path)(error).into()),
+    };
+    match Checkpoint::decode(&bytes) {
+        Ok(checkpoint) if (checkpoint.journal.epoch, checkpoint.journal.shard) == (epoch, shard) => {
+            Ok(Ok(checkpoint))
+        }
+        Ok(_) => Ok(Err("it is of another journal".to_owned())),
+        Err(error @ FormatError::Version(_)) => Err(RecoveryError::Format { path, error }),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+async fn open(
+    dir: PathBuf,
+    checkpoint: Checkpoint,
+    summary: &mut RecoverySummary,
+) -> Result<OldJournal, RecoveryError> {
+    let mut journal = OldJournal { dir, checkpoint, files: Vec::new(), frames: Vec::new() };
+    if journal.checkpoint.clean {
+        return Ok(journal);
+    }
+    let entries = fs::read_dir(&journal.dir).await.map_err(StoreError::io("listing", &journal.dir))?;
+    for entry in entries.iter().filter(|entry| layout::is_journal_file(&entry.name)) {
+        let path = journal.dir.join(&entry.name);
+        journal.scan(path, entry.len, summary).await?;
+    }
+    journal.frames.sort_unstable();
+    Ok(journal)
+}
+
+impl OldJournal {
+    /// Looks at the first bytes of every block of a file for the header of a frame of this journal.
+    async fn scan(
+        &mut self,
+        path: PathBuf,
+        len: u64,
+        summary: &mut RecoverySummary,
+    ) -> Result<(), RecoveryError> {
+        let file = open_file(&path).await?;
+        let mut position = 0;
+        while position < len {
+            let step = (len - position).min(SCAN_READ_BYTES as u64) as usize;
+            let bytes = file.read_at(BytesMut::with_capacity(step), position, step).await;
+            let bytes = bytes.map_err(StoreError::io("reading", &path))?;
+            if position == 0 {
+                check_header(&path, &bytes, summary)?;
+            }
+            self.note_frames(&bytes, position);
+            if bytes.len() < step {
+                break;
+            }
+            position += step as u64;
+        }
+        self.files.push(path);
+        Ok(())
+    }
+
+    fn note_frames(&mut self, bytes: &[u8], from: u64) {
+        for (block, at) in bytes.chunks(BLOCK_BYTES).zip((from..).step_by(BLOCK_BYTES)) {
+            let sequence = self.checkpoint.journal.sequence_of(block);
+            if let Some(sequence) = sequence.filter(|sequence| *sequence >= self.checkpoint.journal_from) {
+                self.frames.push(FrameAt { sequence, file: self.files.len(), offset: at });
+            }
+        }
+    }
+
+    /// The whole of one of the journal's files.
+    pub(super) async fn load(&self, file: usize) -> Result<Bytes, RecoveryError> {
+        let path = &self.files[file];
+        let opened = open_file(path).await?;
+        let len = opened.len().await.map_err(StoreError::io("reading", path))?;
+        // Larger than anything that is written: what is behind cannot be a frame.
+        let len = len.min(MAX_JOURNAL_FILE_BYTES) as usize;
+        let bytes = opened.read_at(BytesMut::with_capacity(len), 0, len).await;
+        Ok(bytes.map_err(StoreError::io("reading", path))?.freeze())
+    }
+}
+
+async fn open_file(path: &Path) -> Result<File, StoreError> {
+    // Through the page cache: every shard reads every journal, and twice.
+    File::open(path, &OpenOptions::new().read(true)).await.map_err(StoreError::io("opening", path))
+}
+
+/// The frames speak for themselves, so a file with a damaged header is still read.
+fn check_header(path: &Path, bytes: &[u8], summary: &mut RecoverySummary) -> Result<(), RecoveryError> {
+    match journal_file::decode(bytes) {
+        Ok(_) => Ok(()),
+        Err(error @ FormatError::Version(_)) => {
+            Err(RecoveryError::Format { path: path.to_path_buf(), error })
+        }
+        Err(error) => {
+            let reason = format!("journal file header: {error}");
+            Journals::note(summary, Damage { path: path.to_path_buf(), offset: 0, partition: None, reason });
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Recovery: the journals of the epoch before, replayed over the segments.
+//!
+//! Rules:
+//! - The checkpoint says which part of each segment is synced. What is behind that was never promised, and is in the
+//!   journal: it is overwritten, and segments that no checkpoint knows are put aside.
+//! - A frame that is not whole ends the journal, if no frame with a higher sequence was begun: that one was never
+//!   acknowledged. If one was, the frame had been durable, and this is damage.
+//! - Damage is named and quarantines the partitions that cannot be shown to be complete. Of these nothing is written, moved
+//!   or deleted.
+//! - Recovering twice equals recovering once: the old epoch's files are only read, and the new checkpoint is written last.
+
+mod apply;
+mod journals;
+mod places;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ringlog_reactor::{fs, random_u64};
+
+use crate::cache::ReadCache;
+use crate::checkpoint;
+use crate::config::{PartitionId, PartitionSpec, StoreConfig};
+use crate::error::{RecoveryError, SYNCING, StoreError};
+use crate::format::frame::JournalIdentity;
+use crate::layout;
+use crate::partition::{Partition, Shared};
+use crate::stats::Counters;
+use journals::Journals;
+
+/// Something on the medium is not what was written there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// The byte in it.
+    pub offset: u64,
+    /// The partition that is quarantined for it, if it is one of this shard's and known.
+    pub partition: Option<PartitionId>,
+    /// What was found.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at byte {}: {}", self.path.display(), self.offset, self.reason)?;
+        self.partition.map_or(Ok(()), |id| write!(f, " ({id})"))
+    }
+}
+
+/// What a recovery has found. Counts are of this shard's partitions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoverySummary {
+    /// Journal frames that held something to replay.
+    pub replayed_frames: u64,
+    /// Batches that were put into segments.
+    pub replayed_batches: u64,
+    /// Records in them.
+    pub replayed_records: u64,
+    /// Bytes of them.
+    pub replayed_bytes: u64,
+    /// Bytes of frames whose commit had not ended: never acknowledged, and cut. Of all journals.
+    pub torn_tail_bytes: u64,
+    /// What was damaged.
+    pub damage: Vec<Damage>,
+    /// Partitions that take no appends.
+    pub quarantined: Vec<PartitionId>,
+    /// There is damage in a journal or a checkpoint: keep the old epoch's folder
+    /// ([`keep_damaged_epoch`](crate::keep_damaged_epoch)). The same on every shard.
+    pub journal_damaged: bool,
+}
+
+/// A shard's log, complete in its segments. Nothing can be appended yet.
+pub struct Recovered {
+    pub(crate) config: StoreConfig,
+    pub(crate) identity: JournalIdentity,
+    pub(crate) partitions: BTreeMap<PartitionId, Rc<Partition>>,
+    pub(crate) shared: Shared,
+    pub(crate) journal_damaged: bool,
+    /// Superseded segment files of sound partitions.
+    pub(crate) unsynced: Vec<PathBuf>,
+}
+
+impl std::fmt::Debug for Recovered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recovered").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Brings the segments of this shard's partitions up to what was acknowledged, from the journals of *all* shards of the
+/// epoch before: there may have been more or fewer of them. Several shards may do this at the same time.
+///
+/// When this returns, the new epoch's checkpoint is on stable storage; then the caller makes the new epoch's number durable,
+/// and then [`Recovered::activate`]s.
+pub async fn recover(
+    config: StoreConfig,
+    partitions: Vec<PartitionSpec>,
+) -> Result<(Recovered, RecoverySummary), RecoveryError> {
+    let config = config.bounded();
+    let shared = Shared { cache: Rc::new(ReadCache::new()), counters: Rc::new(Counters::default()) };
+    let mut summary = RecoverySummary::default();
+    let journals = journals::find(&config, &mut summary).await?;
+    let mut places = places::inspect(&config, partitions, &journals, &mut summary).await?;
+    let plan = verify::verify(&journals, &mut places, &mut summary).await?;
+    let unsynced = places::put_aside(&places).await?;
+    let partitions = places::open(&config, places, &shared).await?;
+    apply::apply(&journals, &plan, &partitions, &mut summary).await?;
+    let identity = write_checkpoint(&config, &partitions).await?;
+    summary.quarantined = quarantined(&partitions);
+    summary.damage.iter().for_each(|damage| tracing::error!(shard = config.shard, %damage, "damage found"));
+    let journal_damaged = summary.journal_damaged;
+    Ok((Recovered { config, identity, partitions, shared, journal_damaged, unsynced }, summary))
+}
+
+fn quarantined(partitions: &BTreeMap<PartitionId, Rc<Partition>>) -> Vec<PartitionId> {
+    partitions
+        .values()
+        .filter(|partition| partition.quarantined().is_some())
+        .map(|partition| partition.id())
+        .collect()
+}
+
+/// Writes the new epoch's first checkpoint, and with it the salt of its journal.
+async fn write_checkpoint(
+    config: &StoreConfig,
+    partitions: &BTreeMap<PartitionId, Rc<Partition>>,
+) -> Result<JournalIdentity, StoreError> {
+    let dir = layout::shard_dir(&config.data_dir, config.epoch, config.shard);
+    fs::create_dir_all(&dir).await.map_err(StoreError::io("creating", &dir))?;
+    for folder in dir.ancestors().skip(1).take_while(|folder| folder.starts_with(&config.data_dir)) {
+        fs::sync_dir(folder).await.map_err(StoreError::io(SYNCING, folder))?;
+    }
+    let identity = JournalIdentity { epoch: config.epoch, shard: config.shard, salt: random_u64() };
+    checkpoint::write_first(&dir, identity, partitions.values()).await?;
+    Ok(identity)
+}
+
+impl Journals {
+    fn note(summary: &mut RecoverySummary, damage: Damage) {
+        summary.journal_damaged = true;
+        summary.damage.push(damage);
+    }
+}
