@@ -1,2 +1,44 @@
-//! Not yet written.
+//! One core's storage: a journal that all its partitions share, their segments, and recovery.
+//!
+//! `docs/on_disk.md` describes every byte on the medium and the rules of recovery. This crate knows nothing of the network;
+//! all I/O, time and randomness come from `ringlog_reactor`, so it runs over the simulation as it does over the ring.
+//!
+//! # Map
+//! - [`Store::append`] → `journal` (one open frame, in `memory`) → `commit` (one synced write) → [`Store::committed`].
+//! - [`Partition::read`] → `partition::tail` or `segment::read` through `cache`.
+//! - `checkpoint` flushes tails into segments (`partition::flush`, `segment::write`), syncs them and frees `journal_files`.
+//! - [`recover`] replays journals over segments; [`Recovered::activate`] opens the new epoch's journal.
+//! - `format` is the bytes; `limits` every bound.
+//!
+//! # Invariants
+//! - An acknowledged batch stands in a journal frame that was synced, until it stands in a segment that was synced.
+//! - No block that holds an acknowledged byte is rewritten in place.
+//! - Damage below the durable point is quarantined and named; nothing is deleted.
 #![forbid(unsafe_code)]
+
+mod activate;
+mod cache;
+mod checkpoint;
+mod commit;
+mod config;
+mod error;
+pub mod format;
+mod journal;
+mod journal_files;
+mod layout;
+pub mod limits;
+mod memory;
+mod partition;
+mod permits;
+mod recovery;
+mod segment;
+mod stats;
+mod store;
+
+pub use activate::{keep_damaged_epoch, remove_epoch, remove_topic};
+pub use config::{PartitionConfig, PartitionId, PartitionSpec, PreviousEpoch, StoreConfig, TopicAck};
+pub use error::{AppendError, ReadError, RecoveryError, StoreError, StoreFailure};
+pub use partition::{Partition, ReadBatches};
+pub use recovery::{Damage, Recovered, RecoverySummary, recover};
+pub use stats::StoreStats;
+pub use store::{Appended, CommitSeq, Health, Store};

@@ -1,0 +1,227 @@
+//! The flush task: entries into segments, and checkpoints, after which journal files are free again.
+//!
+//! Invariants:
+//! - The order of a checkpoint: segment data written, segment data synced, the checkpoint file replaced, journal files freed.
+//! - A checkpoint frees frames only up to the one that was durable when it began, and everything durable then is flushed and
+//!   synced by it.
+//! - A full disk is waited out; every other failure is final.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringlog_reactor::{fs, sleep, spawn, timeout};
+
+use crate::error::StoreError;
+use crate::format::checkpoint::Checkpoint;
+use crate::format::frame::JournalIdentity;
+use crate::journal_files;
+use crate::layout;
+use crate::limits::SYNCS_IN_FLIGHT;
+use crate::partition::Partition;
+use crate::permits::Permits;
+use crate::stats::count;
+use crate::store::{Health, Inner, Store};
+
+/// How long to wait before a full disk is tried again.
+const DISK_FULL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Flushes and checkpoints until the store has failed or is closed.
+pub(crate) async fn run(inner: Rc<Inner>) {
+    while !inner.closed.get() && inner.failure().is_none() {
+        let wake = inner.flush_wake.notified();
+        if !inner.checkpoint_due.get() && inner.eager.borrow().is_empty() {
+            wake.await;
+            continue;
+        }
+        let lock = inner.flush_lock.acquire().await;
+        let result = flush_round(&inner).await;
+        drop(lock);
+        if !settle(&inner, result).await {
+            return;
+        }
+    }
+}
+
+/// Draws the conclusions from an attempt. False when there must be no other.
+async fn settle(inner: &Inner, result: Result<(), StoreError>) -> bool {
+    match result {
+        Ok(()) => {
+            inner.set_disk_full(false);
+            inner.room.notify_all();
+            true
+        }
+        Err(error) if error.is_disk_full() => {
+            inner.set_disk_full(true);
+            // What was to be done is still to be done.
+            inner.checkpoint_due.set(true);
+            pause(inner).await;
+            true
+        }
+        Err(error) => {
+            inner.fail(error.to_string());
+            false
+        }
+    }
+}
+
+async fn pause(inner: &Inner) {
+    let wake = inner.flush_wake.notified();
+    if !inner.closed.get() {
+        // Woken early to close; other wake-ups may shorten the pause too, which does no harm.
+        let _woken_or_elapsed = timeout(DISK_FULL_PAUSE, wake).await;
+    }
+}
+
+async fn flush_round(inner: &Rc<Inner>) -> Result<(), StoreError> {
+    if inner.checkpoint_due.get() {
+        return checkpoint(inner, false).await;
+    }
+    let next = inner.eager.borrow_mut().pop_front();
+    let Some(partition) = next else { return Ok(()) };
+    partition.flush_queued.set(false);
+    flush(inner, &partition).await
+}
+
+async fn flush(inner: &Inner, partition: &Rc<Partition>) -> Result<(), StoreError> {
+    partition.flush().await?;
+    if !partition.has_unflushed() {
+        inner.dirty.borrow_mut().remove(&partition.id());
+    }
+    inner.room.notify_all();
+    Ok(())
+}
+
+/// Makes everything durable now stand in synced segments, says so in the checkpoint file, and frees the journal up to
+/// there. The caller holds the flush lock.
+async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), StoreError> {
+    inner.checkpoint_due.set(false);
+    let upto = {
+        let mut journal = inner.journal.borrow_mut();
+        journal.memory().take_growth();
+        journal.durable()
+    };
+    let dirty: Vec<_> = inner.dirty.borrow().values().cloned().collect();
+    for partition in dirty {
+        flush(inner, &partition).await?;
+    }
+    let partitions: Vec<_> = inner.partitions.borrow().values().cloned().collect();
+    sync_all(partitions.iter().filter(|partition| partition.is_unsynced())).await?;
+    let identity = inner.journal.borrow().identity();
+    let points: Vec<_> = inner.partitions.borrow().values().map(|partition| partition.point()).collect();
+    let checkpoint = Checkpoint { journal: identity, clean, journal_from: upto.0 + 1, partitions: points };
+    let path = layout::checkpoint_file(&inner.dir);
+    fs::replace(&path, &checkpoint.encode()).await.map_err(StoreError::io("replacing", &path))?;
+    inner.files.free_upto(upto);
+    count(&inner.shared.counters.checkpoints);
+    Ok(())
+}
+
+/// Syncs the partitions' active segments, several at a time.
+pub(crate) async fn sync_all<'a>(
+    partitions: impl Iterator<Item = &'a Rc<Partition>>,
+) -> Result<(), StoreError> {
+    in_parallel(partitions, |partition| async move { partition.sync().await }).await
+}
+
+/// Does something with each partition, several at a time. The first error is returned, when all have ended.
+async fn in_parallel<'a, F>(
+    partitions: impl Iterator<Item = &'a Rc<Partition>>,
+    action: impl Fn(Rc<Partition>) -> F,
+) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<(), StoreError>> + 'static,
+{
+    let permits = Permits::new(SYNCS_IN_FLIGHT);
+    let failed: Rc<RefCell<Option<StoreError>>> = Rc::default();
+    let mut tasks = Vec::new();
+    for partition in partitions {
+        let permit = permits.acquire().await;
+        let failed = Rc::clone(&failed);
+        let action = action(Rc::clone(partition));
+        tasks.push(spawn(async move {
+            if let Err(error) = action.await {
+                failed.borrow_mut().get_or_insert(error);
+            }
+            drop(permit);
+        }));
+    }
+    for task in tasks {
+        task.await;
+    }
+    let failed = failed.borrow_mut().take();
+    failed.map_or(Ok(()), Err)
+}
+
+/// Writes the first checkpoint of an epoch: nothing of its journal is needed yet.
+pub(crate) async fn write_first(
+    dir: &std::path::Path,
+    journal: JournalIdentity,
+    partitions: impl Iterator<Item = &Rc<Partition>>,
+) -> Result<(), StoreError> {
+    let partitions = partitions.map(|partition| partition.point()).collect();
+    let checkpoint = Checkpoint { journal, clean: false, journal_from: 1, partitions };
+    let path = layout::checkpoint_file(dir);
+    fs::replace(&path, &checkpoint.encode()).await.map_err(StoreError::io("replacing", &path))
+}
+
+/// Makes the journal files that are still missing. A full disk is waited out: the journal gets by with fewer.
+pub(crate) async fn make_files(inner: Rc<Inner>, from: u32) {
+    let mut number = from;
+    while number < inner.config.journal_files && !inner.closing.get() && inner.failure().is_none() {
+        match journal_files::make(&inner.dir, number, inner.config.journal_file_bytes).await {
+            Ok(file) => {
+                count(&inner.shared.counters.journal_files_made);
+                inner.files.add(file);
+                number += 1;
+            }
+            Err(error) if error.is_disk_full() => {
+                tracing::warn!(shard = inner.config.shard, %error, "a journal file could not be made yet");
+                sleep(DISK_FULL_PAUSE).await;
+            }
+            Err(error) => inner.fail(error.to_string()),
+        }
+    }
+}
+
+impl Store {
+    /// Ends the store in order: appends are refused from now on, what was appended is committed, flushed and checkpointed,
+    /// so that the next start has nothing to replay. After an error the next start recovers as after a crash.
+    pub async fn shutdown(&self) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        inner.closing.set(true);
+        inner.room.notify_all();
+        self.wait_until_idle().await?;
+        let _lock = inner.flush_lock.acquire().await;
+        if let Some(failure) = inner.failure() {
+            return Err(failure.into());
+        }
+        let grown: Vec<_> = inner.partitions.borrow().values().cloned().collect();
+        let result = checkpoint(inner, true).await;
+        inner.closed.set(true);
+        inner.commit_wake.notify_all();
+        inner.flush_wake.notify_all();
+        result?;
+        let save = |partition: Rc<Partition>| async move {
+            partition.save_index().await;
+            Ok(())
+        };
+        in_parallel(grown.iter().filter(|partition| partition.has_grown()), save).await
+    }
+
+    async fn wait_until_idle(&self) -> Result<(), StoreError> {
+        loop {
+            let committed = self.inner.committed.notified();
+            if let Some(failure) = self.inner.failure() {
+                return Err(failure.into());
+            }
+            if self.inner.journal.borrow().is_idle() {
+                return Ok(());
+            }
+            if self.inner.waits_for_file.get() && self.health() == Health::DiskFull {
+                return Err(StoreError::DiskFull);
+            }
+            committed.await;
+        }
+    }
+}

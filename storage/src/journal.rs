@@ -1,0 +1,246 @@
+//! The frames of a journal: the one that is open, those that wait to be written, and how far it is durable.
+//!
+//! Invariants:
+//! - Sequences are consecutive, from 1 in every epoch; `durable < every queued frame < the open frame`.
+//! - An entry is appended to the open frame only; a sealed frame is never changed.
+//! - An open frame has an entry, but between `make_room` and `copy_in`.
+//! - A frame is handed out to be written only after the one before it is durable.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::{BufMut, Bytes};
+use ringlog_protocol::batch::{self, BatchError, BatchHeader};
+
+use crate::CommitSeq;
+use crate::format::envelope::{ENVELOPE_BYTES, Envelope, PREFIX_BYTES};
+use crate::format::frame::{self, Chain, JournalIdentity};
+use crate::limits::{CHUNK_BYTES, FRAME_OVERHEAD, MAX_QUEUED_FRAMES, round_up};
+use crate::memory::{ChunkId, LogMemory};
+use crate::partition::Partition;
+
+/// Bytes copied and summed at a time: they are still in the first cache when they are summed.
+const COPY_STEP_BYTES: usize = 16 << 10;
+
+/// A partition with entries in a frame, and the log end behind the last of them.
+pub(crate) struct Touched {
+    pub(crate) partition: Rc<Partition>,
+    pub(crate) end: i64,
+}
+
+/// A frame that only needs to be written.
+pub(crate) struct SealedFrame {
+    pub(crate) sequence: CommitSeq,
+    /// Neighbours in memory, together a multiple of the block size.
+    pub(crate) pieces: Vec<Bytes>,
+    pub(crate) bytes: usize,
+    pub(crate) touched: Vec<Touched>,
+}
+
+struct OpenFrame {
+    sequence: u64,
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    chain: Chain,
+    touched: Vec<Touched>,
+}
+
+pub(crate) struct Journal {
+    identity: JournalIdentity,
+    memory: LogMemory,
+    open: Option<OpenFrame>,
+    sealed: VecDeque<SealedFrame>,
+    /// The sequence of the last durable frame.
+    durable: u64,
+    /// The sequence of the next frame to be opened.
+    next: u64,
+    max_frame_bytes: usize,
+}
+
+/// Where an entry went.
+pub(crate) struct Carved {
+    pub(crate) entry: Bytes,
+    pub(crate) chunk: ChunkId,
+    pub(crate) sequence: CommitSeq,
+    /// Whether the frame was empty before: somebody must be told that there is something to commit.
+    pub(crate) first: bool,
+}
+
+/// Why there is no room for an entry now.
+pub(crate) enum NoRoom {
+    /// Log memory is full of unflushed entries.
+    Memory,
+    /// Too many frames wait to be written.
+    Queue,
+}
+
+impl Journal {
+    pub(crate) fn new(identity: JournalIdentity, tail_bytes: u64, max_frame_bytes: usize) -> Journal {
+        Journal {
+            identity,
+            memory: LogMemory::new(tail_bytes),
+            open: None,
+            sealed: VecDeque::new(),
+            durable: 0,
+            next: 1,
+            max_frame_bytes,
+        }
+    }
+
+    pub(crate) fn identity(&self) -> JournalIdentity {
+        self.identity
+    }
+
+    pub(crate) fn memory(&mut self) -> &mut LogMemory {
+        &mut self.memory
+    }
+
+    pub(crate) fn durable(&self) -> CommitSeq {
+        CommitSeq(self.durable)
+    }
+
+    /// Whether everything appended is durable.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.durable + 1 == self.next
+    }
+
+    /// The longest batch that fits a frame of this journal.
+    pub(crate) fn max_batch_bytes(&self) -> usize {
+        self.max_frame_bytes - FRAME_OVERHEAD - ENVELOPE_BYTES
+    }
+
+    /// Makes room for an entry of `need` bytes in an open frame. Returns how many chunks were evicted for it.
+    pub(crate) fn make_room(&mut self, need: usize) -> Result<u64, NoRoom> {
+        if self.open.as_ref().is_some_and(|open| self.fits(open.bytes, need)) {
+            return Ok(0);
+        }
+        if self.sealed.len() >= MAX_QUEUED_FRAMES {
+            return Err(NoRoom::Queue);
+        }
+        self.seal();
+        let mut evicted = 0;
+        if round_up(FRAME_OVERHEAD + need) > self.memory.spare() {
+            evicted = self.memory.open_chunk(round_up(FRAME_OVERHEAD + need)).map_err(|_| NoRoom::Memory)?;
+        }
+        self.open_frame();
+        Ok(evicted)
+    }
+
+    /// Whether an entry of `need` bytes fits a frame of which `used` bytes are written, in its chunk and in its file.
+    fn fits(&self, used: usize, need: usize) -> bool {
+        let grown = round_up(used + need + frame::END_BYTES);
+        let limit = self.max_frame_bytes.min(CHUNK_BYTES);
+        grown <= limit && grown - used <= self.memory.spare()
+    }
+
+    fn open_frame(&mut self) {
+        let sequence = self.next;
+        self.next += 1;
+        self.memory.tail().put_slice(&self.identity.header(sequence));
+        self.open = Some(OpenFrame {
+            sequence,
+            bytes: frame::HEADER_BYTES,
+            pieces: Vec::new(),
+            chain: self.identity.chain(sequence),
+            touched: Vec::new(),
+        });
+    }
+
+    /// Copies a batch into the open frame, with its final base offset and leader epoch, and checks its CRC in the same
+    /// pass. If that does not fit, the journal is as it was before. There must be room: see [`Journal::make_room`].
+    pub(crate) fn copy_in(
+        &mut self,
+        partition: &Rc<Partition>,
+        batch: &[u8],
+        header: &BatchHeader,
+    ) -> Result<Carved, BatchError> {
+        let open = self.open.as_mut().expect("room was made in an open frame");
+        let tail = self.memory.tail();
+        let before = tail.len();
+        let room = tail.capacity() - before;
+        assert!(ENVELOPE_BYTES + batch.len() + frame::END_BYTES <= room, "room was made for the entry");
+        let envelope_crc = put_front(tail, partition, batch, header);
+        let mut crc = 0;
+        for step in batch[PREFIX_BYTES..].chunks(COPY_STEP_BYTES) {
+            tail.put_slice(step);
+            crc = crc32c::crc32c_append(crc, step);
+        }
+        if crc != header.crc {
+            tail.truncate(before);
+            self.close_if_empty();
+            return Err(BatchError::Crc { stated: header.crc, computed: crc });
+        }
+        let first = open.pieces.is_empty();
+        if first {
+            open.pieces.push(self.memory.carve_front(frame::HEADER_BYTES));
+        }
+        let entry = self.memory.carve();
+        let chunk = self.memory.note(partition);
+        open.chain = open.chain.with(envelope_crc);
+        open.bytes += entry.len();
+        open.pieces.push(entry.clone());
+        touch(open, partition, header.next_offset());
+        Ok(Carved { entry, chunk, sequence: CommitSeq(open.sequence), first })
+    }
+
+    /// Takes an open frame back whose first entry was refused: a frame has at least one.
+    fn close_if_empty(&mut self) {
+        if self.open.take_if(|open| open.pieces.is_empty()).is_some() {
+            self.memory.tail().clear();
+            self.next -= 1;
+        }
+    }
+
+    /// Closes the open frame, if there is one, and queues it.
+    fn seal(&mut self) {
+        let Some(mut open) = self.open.take() else { return };
+        let length = open.bytes + frame::END_BYTES;
+        let end = self.identity.end_marker(open.sequence, length as u32, open.chain);
+        let bytes = round_up(length);
+        let tail = self.memory.tail();
+        tail.put_slice(&end);
+        tail.put_bytes(0, bytes - length);
+        open.pieces.push(self.memory.carve());
+        let OpenFrame { sequence, pieces, touched, .. } = open;
+        self.sealed.push_back(SealedFrame { sequence: CommitSeq(sequence), pieces, bytes, touched });
+    }
+
+    /// The next frame to write, sealing the open one if nothing else waits.
+    pub(crate) fn next_frame(&mut self) -> Option<SealedFrame> {
+        if self.sealed.is_empty() {
+            self.seal();
+        }
+        let frame = self.sealed.pop_front()?;
+        assert_eq!(frame.sequence.0, self.durable + 1, "the frame before it is durable");
+        Some(frame)
+    }
+
+    /// Notes that the frame handed out last is on stable storage.
+    pub(crate) fn committed(&mut self, sequence: CommitSeq) {
+        assert_eq!(sequence.0, self.durable + 1, "frames become durable in their order");
+        self.durable = sequence.0;
+    }
+}
+
+/// Writes the envelope and the part of the batch that its own CRC leaves out, patched. Returns the envelope's checksum.
+fn put_front(out: &mut impl BufMut, partition: &Partition, batch: &[u8], header: &BatchHeader) -> u32 {
+    let mut front = [0; batch::HEADER_BYTES];
+    front.copy_from_slice(&batch[..batch::HEADER_BYTES]);
+    batch::patch(&mut front, header.base_offset, header.leader_epoch);
+    let prefix = front.first_chunk::<PREFIX_BYTES>().expect("a header is longer than its prefix");
+    let envelope = Envelope::of(partition.id(), batch.len() as u32, prefix);
+    out.put_slice(&envelope.encode());
+    out.put_slice(prefix);
+    envelope.crc
+}
+
+/// Notes the log end that becomes durable with the frame. A partition remembers its place in the open frame.
+fn touch(open: &mut OpenFrame, partition: &Rc<Partition>, end: i64) {
+    let (sequence, slot) = partition.frame_slot();
+    if sequence == open.sequence {
+        open.touched[slot].end = end;
+        return;
+    }
+    partition.set_frame_slot(open.sequence, open.touched.len());
+    open.touched.push(Touched { partition: Rc::clone(partition), end });
+}

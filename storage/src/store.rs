@@ -1,0 +1,345 @@
+//! One shard's storage: what the broker holds.
+//!
+//! Invariants:
+//! - No borrow of a `RefCell` is held across an await; whoever is woken finds all of them free.
+//! - Once failed, always failed: nothing is acknowledged or checkpointed any more. Reads go on.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use ringlog_protocol::TopicName;
+use ringlog_protocol::batch::check_for_produce;
+use ringlog_reactor::{Notified, Notify, fs};
+
+use crate::config::{PartitionId, PartitionSpec, StoreConfig};
+use crate::error::{AppendError, SYNCING, StoreError, StoreFailure};
+use crate::format::checkpoint::PartitionPoint;
+use crate::format::envelope::ENVELOPE_BYTES;
+use crate::journal::{Journal, NoRoom};
+use crate::journal_files::JournalFiles;
+use crate::layout;
+use crate::partition::{Partition, Shared, TailEntry};
+use crate::permits::Permits;
+use crate::stats::{StoreStats, add, count};
+
+/// The sequence of a commit. Zero is before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct CommitSeq(pub(crate) u64);
+
+/// Where a batch went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// The offset of its last.
+    pub last_offset: i64,
+    /// The batch is on stable storage once [`Store::durable`] has reached this.
+    pub commit: CommitSeq,
+}
+
+/// Whether a store takes appends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Ok,
+    /// Not until there is space on the disk: it looks again every second.
+    DiskFull,
+    /// Not any more: a write or sync failed. Only a restart, which recovers from what is on the disk, helps.
+    Failed(String),
+}
+
+/// One shard's storage. Clones are handles to the same thing.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Rc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: StoreConfig,
+    /// The folder of this shard's journal and checkpoint.
+    pub(crate) dir: PathBuf,
+    pub(crate) partitions: RefCell<BTreeMap<PartitionId, Rc<Partition>>>,
+    pub(crate) journal: RefCell<Journal>,
+    pub(crate) files: JournalFiles,
+    pub(crate) shared: Shared,
+    health: RefCell<Health>,
+    /// There is something to commit, or the store is closing.
+    pub(crate) commit_wake: Notify,
+    /// A commit has ended, the disk is full, or the store has failed.
+    pub(crate) committed: Notify,
+    /// An append that was refused may succeed now.
+    pub(crate) room: Notify,
+    /// Something is to be flushed, a checkpoint is due, or the store is closing.
+    pub(crate) flush_wake: Notify,
+    /// Held by whoever flushes or checkpoints.
+    pub(crate) flush_lock: Permits,
+    pub(crate) checkpoint_due: Cell<bool>,
+    /// Partitions with unflushed entries.
+    pub(crate) dirty: RefCell<BTreeMap<PartitionId, Rc<Partition>>>,
+    /// Partitions with so much unflushed that they do not wait for a checkpoint.
+    pub(crate) eager: RefCell<VecDeque<Rc<Partition>>>,
+    /// The next commit waits for a journal file.
+    pub(crate) waits_for_file: Cell<bool>,
+    /// Appends are refused from now on.
+    pub(crate) closing: Cell<bool>,
+    /// The tasks end.
+    pub(crate) closed: Cell<bool>,
+}
+
+impl Inner {
+    pub(crate) fn new(
+        config: StoreConfig,
+        journal: Journal,
+        partitions: BTreeMap<PartitionId, Rc<Partition>>,
+        shared: Shared,
+    ) -> Inner {
+        Inner {
+            dir: layout::shard_dir(&config.data_dir, config.epoch, config.shard),
+            files: JournalFiles::new(config.journal_file_bytes),
+            config,
+            partitions: RefCell::new(partitions),
+            journal: RefCell::new(journal),
+            shared,
+            health: RefCell::new(Health::Ok),
+            commit_wake: Notify::new(),
+            committed: Notify::new(),
+            room: Notify::new(),
+            flush_wake: Notify::new(),
+            flush_lock: Permits::new(1),
+            checkpoint_due: Cell::new(false),
+            dirty: RefCell::default(),
+            eager: RefCell::default(),
+            waits_for_file: Cell::new(false),
+            closing: Cell::new(false),
+            closed: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn failure(&self) -> Option<StoreFailure> {
+        match &*self.health.borrow() {
+            Health::Failed(reason) => Some(StoreFailure(reason.clone())),
+            _ => None,
+        }
+    }
+
+    /// Stops acknowledging for ever.
+    pub(crate) fn fail(&self, reason: String) {
+        if self.failure().is_some() {
+            return;
+        }
+        tracing::error!(
+            shard = self.config.shard,
+            reason,
+            "the storage has failed; nothing is acknowledged any more"
+        );
+        *self.health.borrow_mut() = Health::Failed(reason);
+        for notify in [&self.committed, &self.room, &self.commit_wake, &self.flush_wake] {
+            notify.notify_all();
+        }
+        self.files.wake();
+    }
+
+    pub(crate) fn set_disk_full(&self, full: bool) {
+        let next = if full { Health::DiskFull } else { Health::Ok };
+        let changed = {
+            let mut health = self.health.borrow_mut();
+            let changed = !matches!(*health, Health::Failed(_)) && *health != next;
+            if changed {
+                *health = next;
+            }
+            changed
+        };
+        if changed && full {
+            self.committed.notify_all();
+            tracing::error!(
+                shard = self.config.shard,
+                "the disk is full; appends are refused until there is space"
+            );
+        }
+        if changed && !full {
+            tracing::info!(shard = self.config.shard, "there is space on the disk again");
+            self.room.notify_all();
+        }
+    }
+
+    pub(crate) fn request_checkpoint(&self) {
+        if !self.checkpoint_due.replace(true) {
+            self.flush_wake.notify_all();
+        }
+    }
+
+    fn check_appendable(&self) -> Result<(), AppendError> {
+        if self.closing.get() {
+            return Err(AppendError::ShuttingDown);
+        }
+        match &*self.health.borrow() {
+            Health::Ok => Ok(()),
+            Health::DiskFull => Err(AppendError::DiskFull),
+            Health::Failed(reason) => Err(AppendError::Failed(reason.clone())),
+        }
+    }
+
+    fn make_room(&self, need: usize) -> Result<(), AppendError> {
+        let room = self.journal.borrow_mut().make_room(need);
+        match room {
+            Ok(evicted) => {
+                add(&self.shared.counters.evictions, evicted);
+                Ok(())
+            }
+            Err(reason) => {
+                count(&self.shared.counters.refused_full);
+                if matches!(reason, NoRoom::Memory) {
+                    self.request_checkpoint();
+                }
+                // What was open is sealed now, and must be committed for room to come.
+                self.commit_wake.notify_all();
+                Err(AppendError::Full)
+            }
+        }
+    }
+
+    /// Log memory grows with the journal; with large batches faster. A checkpoint in time keeps appends from waiting.
+    fn checkpoint_if_grown(&self) {
+        let due = self.journal.borrow_mut().memory().growth() > self.config.tail_bytes / 2;
+        if due {
+            self.request_checkpoint();
+        }
+    }
+}
+
+impl Store {
+    /// A partition of this shard.
+    pub fn partition(&self, id: PartitionId) -> Option<Rc<Partition>> {
+        self.inner.partitions.borrow().get(&id).cloned()
+    }
+
+    /// All partitions of this shard, in the order of their ids.
+    pub fn partitions(&self) -> Vec<Rc<Partition>> {
+        self.inner.partitions.borrow().values().cloned().collect()
+    }
+
+    /// Makes a new partition. When this returns its folder is on stable storage.
+    pub async fn create_partition(&self, spec: PartitionSpec) -> Result<Rc<Partition>, StoreError> {
+        TopicName::check(&spec.topic_name)?;
+        let id = spec.id;
+        if self.partition(id).is_some() {
+            return Err(StoreError::Exists(id));
+        }
+        let data_dir = &self.inner.config.data_dir;
+        make_folder(data_dir, &spec).await?;
+        let partition =
+            Partition::new(data_dir, spec, &PartitionPoint::new(id), &[], self.inner.shared.clone());
+        let partition = Rc::new(partition);
+        // Somebody may have been faster while the folder was made.
+        let mut partitions = self.inner.partitions.borrow_mut();
+        if partitions.contains_key(&id) {
+            return Err(StoreError::Exists(id));
+        }
+        partitions.insert(id, Rc::clone(&partition));
+        Ok(partition)
+    }
+
+    /// Deletes a partition and its files. Readers are told; what the journal has of it is passed over by recovery, because
+    /// the metadata does not name it any more: the caller has made that durable first.
+    pub async fn delete_partition(&self, id: PartitionId) -> Result<(), StoreError> {
+        let removed = self.inner.partitions.borrow_mut().remove(&id);
+        let partition = removed.ok_or(StoreError::Unknown(id))?;
+        partition.delete();
+        self.inner.dirty.borrow_mut().remove(&id);
+        self.inner.room.notify_all();
+        partition.activity().left().await;
+        let dir = partition.dir();
+        fs::remove_dir_all(dir).await.map_err(StoreError::io("removing", dir))
+    }
+
+    /// Appends one batch to a partition's log. It does not wait: [`Appended::commit`] says which commit makes it durable.
+    ///
+    /// The batch's header is checked, its CRC in the same pass as the copy into log memory. Base offset and leader epoch
+    /// are assigned. After [`AppendError::Full`], wait for a [`Store::room`] that was made before the append.
+    pub fn append(&self, partition: &Rc<Partition>, batch: &[u8]) -> Result<Appended, AppendError> {
+        let inner = &*self.inner;
+        inner.check_appendable()?;
+        partition.check_appendable()?;
+        let configured = partition.config().max_batch_bytes as usize;
+        let limit = configured.min(inner.journal.borrow().max_batch_bytes());
+        if batch.len() > limit {
+            return Err(AppendError::TooLarge { bytes: batch.len(), limit });
+        }
+        let mut header = check_for_produce(batch)?;
+        header.base_offset = partition.log_end();
+        header.leader_epoch = partition.leader_epoch();
+        if header.base_offset.checked_add(i64::from(header.record_count)).is_none() {
+            return Err(AppendError::OffsetsExhausted);
+        }
+        inner.make_room(ENVELOPE_BYTES + batch.len())?;
+        let carved = inner.journal.borrow_mut().copy_in(partition, batch, &header)?;
+        if !partition.has_unflushed() {
+            inner.dirty.borrow_mut().insert(partition.id(), Rc::clone(partition));
+        }
+        partition.push(TailEntry {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            max_timestamp: header.max_timestamp,
+            chunk: carved.chunk,
+            bytes: carved.entry,
+        });
+        count(&inner.shared.counters.appends);
+        add(&inner.shared.counters.appended_bytes, batch.len() as u64);
+        if carved.first {
+            inner.commit_wake.notify_all();
+            inner.checkpoint_if_grown();
+        }
+        let (base_offset, last_offset) = (header.base_offset, header.last_offset());
+        Ok(Appended { base_offset, last_offset, commit: carved.sequence })
+    }
+
+    /// Resolves when an append that was refused as [`AppendError::Full`] or [`AppendError::DiskFull`] after this call may
+    /// succeed. Make it before the append.
+    pub fn room(&self) -> Notified {
+        self.inner.room.notified()
+    }
+
+    /// The last commit on stable storage.
+    pub fn durable(&self) -> CommitSeq {
+        self.inner.journal.borrow().durable()
+    }
+
+    /// Waits until more than `after` is on stable storage and says how much. Fails, for ever, once the store has failed.
+    pub async fn committed(&self, after: CommitSeq) -> Result<CommitSeq, StoreFailure> {
+        loop {
+            let committed = self.inner.committed.notified();
+            let durable = self.durable();
+            if durable > after {
+                return Ok(durable);
+            }
+            if let Some(failure) = self.inner.failure() {
+                return Err(failure);
+            }
+            committed.await;
+        }
+    }
+
+    /// Whether appends are taken.
+    pub fn health(&self) -> Health {
+        self.inner.health.borrow().clone()
+    }
+
+    /// What has happened since the start.
+    pub fn stats(&self) -> StoreStats {
+        let tail_bytes = self.inner.journal.borrow_mut().memory().bytes();
+        self.inner.shared.counters.tail_bytes.set(tail_bytes);
+        self.inner.shared.counters.snapshot()
+    }
+}
+
+/// Makes a partition's folder, durably: every folder on the way is synced in the one above it.
+pub(crate) async fn make_folder(data_dir: &std::path::Path, spec: &PartitionSpec) -> Result<(), StoreError> {
+    let dir = layout::partition_dir(data_dir, spec);
+    fs::create_dir_all(&dir).await.map_err(StoreError::io("creating", &dir))?;
+    for folder in dir.ancestors().skip(1).take_while(|folder| folder.starts_with(data_dir)) {
+        fs::sync_dir(folder).await.map_err(StoreError::io(SYNCING, folder))?;
+    }
+    Ok(())
+}
