@@ -1,0 +1,203 @@
+//! A topic: its name, its partitions, what was set for it, and which shard owns which partition.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ringlog_protocol::Ack;
+use ringlog_protocol::messages::{PartitionMetadata, TopicMetadata};
+use ringlog_storage::{PartitionConfig, PartitionId, PartitionSpec, TopicAck};
+use serde::{Deserialize, Serialize};
+
+/// A topic as the metadata file and every shard know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topic {
+    /// Unique for ever; a topic made again under an old name has a new one.
+    pub id: u64,
+    /// Kafka's rule for names.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// What was set when it was made, by Kafka's names.
+    pub config: BTreeMap<String, String>,
+}
+
+impl Topic {
+    /// What storage needs to keep one partition of it.
+    pub fn partition_spec(&self, partition: u32) -> PartitionSpec {
+        PartitionSpec {
+            id: PartitionId { topic: self.id, partition },
+            topic_name: self.name.clone(),
+            // Checked when the topic was made: what the metadata file holds can be read.
+            config: partition_config(&self.config).unwrap_or_default(),
+        }
+    }
+
+    /// The partitions of this topic that `shard` of `shards` owns.
+    pub fn owned_by(&self, shard: u32, shards: u32) -> impl Iterator<Item = PartitionSpec> + '_ {
+        (0..self.partitions)
+            .filter(move |&partition| owner(self.id, partition, shards) == shard)
+            .map(|partition| self.partition_spec(partition))
+    }
+
+    /// The topic as the wire tells it. A node alone leads everything (node 0, epoch 0).
+    pub fn to_metadata(&self, shards: u32) -> TopicMetadata {
+        let partitions = (0..self.partitions)
+            .map(|partition| PartitionMetadata {
+                partition,
+                shard: owner(self.id, partition, shards),
+                leader: 0,
+                leader_epoch: 0,
+            })
+            .collect();
+        let config = self.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        TopicMetadata { name: self.name.clone(), id: self.id, partitions, config }
+    }
+}
+
+/// The shard that owns a partition: neighbours go to different shards, and the first partitions of
+/// different topics do too.
+pub fn owner(topic_id: u64, partition: u32, shards: u32) -> u32 {
+    ((topic_id + u64::from(partition)) % u64::from(shards)) as u32
+}
+
+/// The ack level that the topic's readers wait for, as the wire names it.
+pub fn wire_ack(ack: TopicAck) -> Ack {
+    match ack {
+        TopicAck::Disk => Ack::Disk,
+        TopicAck::Memory => Ack::Memory,
+    }
+}
+
+const MIN_SEGMENT_BYTES: u64 = ringlog_storage::limits::MIN_SEGMENT_BYTES;
+const MAX_SEGMENT_BYTES: u64 = ringlog_storage::limits::MAX_SEGMENT_BYTES;
+
+/// One setting a topic may have.
+struct Setting {
+    key: &'static str,
+    help: &'static str,
+    apply: fn(&str, &mut PartitionConfig) -> bool,
+}
+
+const SETTINGS: [Setting; 3] = [
+    Setting {
+        key: "ack",
+        help: "disk or memory: what must be reached before a record can be read",
+        apply: set_ack,
+    },
+    Setting {
+        key: "max.message.bytes",
+        help: "the largest record batch, 1024 to 8388608",
+        apply: set_max_message_bytes,
+    },
+    Setting {
+        key: "segment.bytes",
+        help: "bytes of a segment file, 65536 to 4294967296",
+        apply: set_segment_bytes,
+    },
+];
+
+fn set_ack(value: &str, config: &mut PartitionConfig) -> bool {
+    config.ack = match value {
+        "disk" => TopicAck::Disk,
+        "memory" => TopicAck::Memory,
+        _ => return false,
+    };
+    true
+}
+
+fn set_max_message_bytes(value: &str, config: &mut PartitionConfig) -> bool {
+    let range = 1024..=ringlog_protocol::limits::MAX_BATCH_BYTES as u64;
+    let Some(bytes) = value.parse().ok().filter(|bytes| range.contains(bytes)) else { return false };
+    config.max_batch_bytes = bytes as u32;
+    true
+}
+
+fn set_segment_bytes(value: &str, config: &mut PartitionConfig) -> bool {
+    let range = MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES;
+    let Some(bytes) = value.parse().ok().filter(|bytes| range.contains(bytes)) else { return false };
+    config.segment_bytes = bytes;
+    true
+}
+
+/// Turns a topic's settings into what storage needs.
+///
+/// # Errors
+/// Names the first key or value that is not known, and what would be.
+pub fn partition_config(settings: &BTreeMap<String, String>) -> Result<PartitionConfig, String> {
+    let mut config = PartitionConfig::default();
+    for (key, value) in settings {
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
+            let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
+            return Err(format!("unknown setting `{key}`; known are {}", known.join(", ")));
+        };
+        if !(setting.apply)(value, &mut config) {
+            return Err(format!("setting `{key}` cannot be `{value}`: {}", setting.help));
+        }
+    }
+    Ok(config)
+}
+
+/// The topics of a node, as one shard sees them. Ordered by name, so that listings are, too.
+#[derive(Default)]
+pub struct TopicTable {
+    by_name: BTreeMap<String, Arc<Topic>>,
+}
+
+impl TopicTable {
+    /// The topic of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.by_name.get(name)
+    }
+
+    /// All topics, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.by_name.values()
+    }
+
+    /// Makes a topic known.
+    pub fn insert(&mut self, topic: Arc<Topic>) {
+        self.by_name.insert(topic.name.clone(), topic);
+    }
+
+    /// Forgets a topic.
+    pub fn remove(&mut self, name: &str) {
+        self.by_name.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn settings_have_kafkas_names() {
+        let config = partition_config(&settings(&[
+            ("ack", "memory"),
+            ("segment.bytes", "65536"),
+            ("max.message.bytes", "2048"),
+        ]))
+        .unwrap();
+        assert_eq!(config.segment_bytes, 65536);
+        assert_eq!(config.max_batch_bytes, 2048);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_what_would_do() {
+        let unknown = partition_config(&settings(&[("acks", "all")])).unwrap_err();
+        assert!(unknown.contains("`acks`") && unknown.contains("segment.bytes"), "{unknown}");
+        let wrong = partition_config(&settings(&[("ack", "none")])).unwrap_err();
+        assert!(wrong.contains("disk or memory"), "{wrong}");
+    }
+
+    #[test]
+    fn every_partition_has_one_owner() {
+        let topic = Topic { id: 5, name: "t".into(), partitions: 10, config: BTreeMap::new() };
+        let owned: usize = (0..3).map(|shard| topic.owned_by(shard, 3).count()).sum();
+        assert_eq!(owned, 10);
+    }
+}
