@@ -1,2 +1,25 @@
-//! The Ringlog broker.
+//! The Ringlog broker: one shard per core, one port for all of them.
+//!
+//! The path of a request: `acceptor` → `connection` → `dispatch` → `handlers` → the store of the shard;
+//! replies leave through `outbox`. ARCHITECTURE.md lists the four ways function by function.
 #![forbid(unsafe_code)]
+
+mod acceptor;
+mod acks;
+pub mod config;
+mod connection;
+mod controller;
+mod dispatch;
+mod gather;
+mod handlers;
+pub mod limits;
+mod link;
+mod metadata;
+pub mod node;
+mod outbox;
+mod peers;
+mod session;
+mod shard;
+mod topic;
+#[cfg(test)]
+mod wire_client;

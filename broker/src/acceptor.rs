@@ -1,0 +1,60 @@
+//! The one listening port: clients are accepted on shard 0, say Hello, and go to the core they asked for.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ringlog_protocol::{ErrorCode, encode_error};
+use ringlog_reactor::net::{Listener, TcpStream};
+use ringlog_reactor::{sleep, spawn};
+
+use crate::handlers::hello;
+use crate::limits::MAX_CONNECTIONS;
+use crate::peers::{PeerMessage, Peers};
+
+/// Handshakes under way at a time; more wait in the kernel's backlog.
+const MAX_HANDSHAKES: usize = 1_024;
+/// After a failed accept (too many open files), before the next try.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Accepts for ever.
+pub async fn accept(listener: Listener, peers: Peers) {
+    let handshakes = Rc::new(Cell::new(0));
+    let mut complained = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                complained = false;
+                while handshakes.get() >= MAX_HANDSHAKES {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                handshakes.set(handshakes.get() + 1);
+                let (peers, handshakes) = (peers.clone(), handshakes.clone());
+                spawn(async move {
+                    introduce(stream, peers).await;
+                    handshakes.set(handshakes.get() - 1);
+                })
+                .detach();
+            }
+            Err(error) => {
+                if !complained {
+                    tracing::warn!(%error, "cannot accept connections; raise the limit of open files");
+                    complained = true;
+                }
+                sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn introduce(stream: TcpStream, peers: Peers) {
+    let Some(introduced) = hello::receive(&stream, peers.count()).await else { return };
+    if peers.connections().load(Ordering::Relaxed) >= MAX_CONNECTIONS {
+        let message = format!("this broker serves {MAX_CONNECTIONS} connections at a time; try again later");
+        let refusal = encode_error(introduced.request, 0, ErrorCode::Overloaded, &message);
+        return hello::refuse(&stream, refusal.freeze()).await;
+    }
+    let shard = introduced.shard;
+    peers.tell(shard, PeerMessage::Adopt(stream.into_parts(), introduced)).await;
+}

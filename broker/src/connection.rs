@@ -1,0 +1,286 @@
+//! One client's socket: bytes are received, cut into frames and served; replies are sent.
+//!
+//! Invariants
+//! - Requests are served in the order they came; one that has to wait for room stops the reading of this
+//!   socket and of no other.
+//! - Nothing that waits holds a receive buffer of the core: what is left in it is copied first.
+//! - A peer that takes no bytes, or does not finish a frame, within `STALLED_AFTER` is cut off.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use bytes::{Buf, Bytes};
+use ringlog_protocol::{Frame, FrameError, Kind, split_frame};
+use ringlog_reactor::net::TcpStream;
+use ringlog_reactor::{Elapsed, Notify, timeout};
+
+use crate::dispatch::{Handled, dispatch, route};
+use crate::gather::{Fill, PartialFrame};
+use crate::limits::{FORWARD_BYTES, STALLED_AFTER};
+use crate::outbox::Outbox;
+use crate::peers::{ConnectionId, PeerMessage};
+use crate::session::Session;
+use crate::shard::Shard;
+
+/// A client whose socket lives on this core.
+pub struct Connection {
+    id: ConnectionId,
+    stream: TcpStream,
+    session: Rc<Session>,
+    partial: RefCell<PartialFrame>,
+    /// Bytes of requests on their way to other cores.
+    forwarding: Cell<usize>,
+    forwarded: Notify,
+    /// Cores that hold a session for this client.
+    linked: RefCell<BTreeSet<u32>>,
+    /// Subscriptions that live on other cores: credit must follow them there.
+    subscribed: RefCell<BTreeMap<u32, u32>>,
+}
+
+/// Why serving stopped before the end of what was received.
+enum Pause {
+    /// The client has as much under way as it may.
+    Busy,
+    /// The log memory or the journal is at its bound.
+    NoRoom,
+    /// A large frame needs memory to be gathered in.
+    Memory(usize),
+    /// A request belongs to another core.
+    Forward { shard: u32, frame: Bytes },
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Ending {
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("the client does not keep to the protocol")]
+    Broken,
+    #[error("no progress for {} s", STALLED_AFTER.as_secs())]
+    Stalled,
+}
+
+impl From<Elapsed> for Ending {
+    fn from(_: Elapsed) -> Self {
+        Ending::Stalled
+    }
+}
+
+impl Connection {
+    /// A connection of this core, not served yet.
+    pub fn new(id: ConnectionId, stream: TcpStream) -> Rc<Connection> {
+        let session = Session::new(id.home, Rc::new(Outbox::default()));
+        Rc::new(Connection {
+            id,
+            stream,
+            session,
+            partial: RefCell::default(),
+            forwarding: Cell::new(0),
+            forwarded: Notify::new(),
+            linked: RefCell::default(),
+            subscribed: RefCell::default(),
+        })
+    }
+
+    /// Its session on this core.
+    pub fn session(&self) -> &Rc<Session> {
+        &self.session
+    }
+
+    /// Closes the socket; whoever serves it sees that and ends.
+    pub fn close(&self) {
+        self.stream.shutdown();
+    }
+
+    /// The same, once all replies have left.
+    pub async fn close_when_sent(&self) {
+        let _ = timeout(STALLED_AFTER, self.session.outbox().drained()).await;
+        self.close();
+    }
+
+    /// Serves the client until it goes, misbehaves, or the socket is shut down.
+    pub async fn serve(self: Rc<Self>, shard: Rc<Shard>) {
+        let sender = ringlog_reactor::spawn(self.clone().send());
+        let ending = self.receive(&shard).await;
+        if let Err(ending) = &ending {
+            tracing::debug!(connection = self.id.number, %ending, "connection ended");
+        }
+        if let Err(Ending::Frame(error)) = &ending {
+            self.session.break_off(error.code(), &error.to_string());
+        }
+        if self.session.is_broken() {
+            let _ = timeout(STALLED_AFTER, self.session.outbox().drained()).await;
+        }
+        drop(sender);
+        self.session.end();
+        self.stream.shutdown();
+        for &peer in self.linked.take().iter() {
+            shard.peers().tell(peer, PeerMessage::Gone(self.id)).await;
+        }
+    }
+
+    async fn send(self: Rc<Self>) {
+        let outbox = self.session.outbox();
+        while let Some(pieces) = outbox.take().await {
+            let bytes = pieces.iter().map(Bytes::len).sum();
+            match timeout(STALLED_AFTER, self.stream.send(pieces)).await {
+                Ok(Ok(())) => outbox.sent(bytes),
+                Ok(Err(_)) => break,
+                Err(Elapsed) => {
+                    tracing::warn!(connection = self.id.number, "cut off: took no bytes for 30 s");
+                    break;
+                }
+            }
+        }
+        outbox.close();
+        self.stream.shutdown();
+    }
+
+    async fn receive(&self, shard: &Rc<Shard>) -> Result<(), Ending> {
+        loop {
+            let received = if self.partial.borrow().is_empty() {
+                self.stream.recv().await?
+            } else {
+                timeout(STALLED_AFTER, self.stream.recv()).await??
+            };
+            let Some(buffer) = received else { return Ok(()) };
+            let (used, pause) = self.advance(shard, &buffer)?;
+            if let Some(pause) = pause {
+                let rest = Bytes::copy_from_slice(&buffer[used..]);
+                drop(buffer);
+                self.finish(shard, rest, pause).await?;
+            }
+        }
+    }
+
+    /// Serves the rest of what was received, waiting as often as it must.
+    async fn finish(&self, shard: &Rc<Shard>, mut rest: Bytes, pause: Pause) -> Result<(), Ending> {
+        let mut pause = Some(pause);
+        while let Some(reason) = pause {
+            self.wait(shard, reason).await;
+            if self.session.outbox().is_closed() {
+                return Ok(());
+            }
+            let (used, next) = self.advance(shard, &rest)?;
+            rest.advance(used);
+            pause = next;
+        }
+        Ok(())
+    }
+
+    async fn wait(&self, shard: &Rc<Shard>, reason: Pause) {
+        match reason {
+            Pause::Busy => self.session.wait_until_free().await,
+            Pause::NoRoom => shard.store().room().await,
+            Pause::Memory(bytes) => {
+                let permit = shard.gather_budget().take(bytes).await;
+                self.partial.borrow_mut().give(permit);
+            }
+            Pause::Forward { shard: to, frame } => self.forward(shard, to, frame).await,
+        }
+    }
+
+    /// Serves whole frames until the input ends or something must be waited for; never waits itself.
+    fn advance(&self, shard: &Rc<Shard>, mut input: &[u8]) -> Result<(usize, Option<Pause>), Ending> {
+        let length = input.len();
+        let mut partial = self.partial.borrow_mut();
+        loop {
+            if partial.is_empty() {
+                let Some((frame, used)) = split_frame(input)? else {
+                    if input.is_empty() {
+                        return Ok((length, None));
+                    }
+                    match partial.fill(input)? {
+                        Fill::NeedsMemory(bytes) => {
+                            return Ok((length - input.len(), Some(Pause::Memory(bytes))));
+                        }
+                        Fill::Taken(taken) => input = &input[taken..],
+                    }
+                    continue;
+                };
+                if let Some(pause) = self.serve_frame(shard, &frame, &input[..used])? {
+                    let used = if matches!(pause, Pause::Forward { .. }) { used } else { 0 };
+                    return Ok((length - input.len() + used, Some(pause)));
+                }
+                input = &input[used..];
+                continue;
+            }
+            match partial.fill(input)? {
+                Fill::NeedsMemory(bytes) => return Ok((length - input.len(), Some(Pause::Memory(bytes)))),
+                Fill::Taken(taken) => input = &input[taken..],
+            }
+            let Some((frame, used)) = split_frame(partial.bytes())? else { return Ok((length, None)) };
+            let pause = self.serve_frame(shard, &frame, &partial.bytes()[..used])?;
+            if !matches!(pause, Some(Pause::Busy | Pause::NoRoom)) {
+                partial.clear();
+            }
+            if pause.is_some() {
+                return Ok((length - input.len(), pause));
+            }
+        }
+    }
+
+    /// Serves one frame, or tells why it cannot be served now.
+    fn serve_frame(
+        &self,
+        shard: &Rc<Shard>,
+        frame: &Frame<'_>,
+        bytes: &[u8],
+    ) -> Result<Option<Pause>, Ending> {
+        if self.session.is_busy() {
+            return Ok(Some(Pause::Busy));
+        }
+        let to = self.owner_of(shard, frame);
+        if to != self.id.home && to < shard.peers().count() {
+            self.note_subscription(frame, to);
+            return Ok(Some(Pause::Forward { shard: to, frame: Bytes::copy_from_slice(bytes) }));
+        }
+        let handled = dispatch(shard, &self.session, frame);
+        if self.session.is_broken() {
+            return Err(Ending::Broken);
+        }
+        Ok((handled == Handled::NoRoom).then_some(Pause::NoRoom))
+    }
+
+    fn owner_of(&self, shard: &Shard, frame: &Frame<'_>) -> u32 {
+        let header = &frame.header;
+        let id = match header.kind {
+            Kind::Credit => header.request,
+            Kind::Unsubscribe => crate::handlers::subscribe::subscription_named_in(frame),
+            _ => return route(shard, frame),
+        };
+        self.subscribed.borrow().get(&id).copied().unwrap_or(self.id.home)
+    }
+
+    fn note_subscription(&self, frame: &Frame<'_>, to: u32) {
+        match frame.header.kind {
+            Kind::Subscribe => {
+                self.subscribed.borrow_mut().insert(frame.header.request, to);
+            }
+            Kind::Unsubscribe => {
+                let id = crate::handlers::subscribe::subscription_named_in(frame);
+                self.subscribed.borrow_mut().remove(&id);
+            }
+            _ => {}
+        }
+    }
+
+    async fn forward(&self, shard: &Shard, to: u32, frame: Bytes) {
+        while self.forwarding.get() >= FORWARD_BYTES && !self.session.outbox().is_closed() {
+            let forwarded = self.forwarded.notified();
+            forwarded.await;
+        }
+        self.forwarding.set(self.forwarding.get() + frame.len());
+        self.linked.borrow_mut().insert(to);
+        shard.peers().tell(to, PeerMessage::Forward { from: self.id, frame }).await;
+    }
+
+    /// Another core has handled this much of what was forwarded.
+    pub fn forward_handled(&self, bytes: usize) {
+        self.forwarding.set(self.forwarding.get() - bytes);
+        self.forwarded.notify_all();
+    }
+}

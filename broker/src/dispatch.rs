@@ -1,0 +1,58 @@
+//! The one table of requests: which core a request belongs to, and which handler takes it.
+
+use std::rc::Rc;
+
+use ringlog_protocol::{ErrorCode, Frame, Kind};
+
+use crate::handlers::{fetch, list_offsets, metadata, open, produce, subscribe, topics};
+use crate::session::{Session, shard_of};
+use crate::shard::Shard;
+use crate::topic::owner;
+
+/// What came of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// It was answered, or will be.
+    Done,
+    /// Nothing was done: offer it again when the store has room.
+    NoRoom,
+}
+
+/// The shard a request belongs to.
+pub fn route(shard: &Shard, frame: &Frame<'_>) -> u32 {
+    match frame.header.kind {
+        Kind::CreateTopic | Kind::DeleteTopic => crate::controller::HOME_SHARD,
+        Kind::Open => open::partition_named_in(frame)
+            .and_then(|(topic, partition)| {
+                let id = shard.topics().borrow().get(&topic)?.id;
+                Some(owner(id, partition, shard.peers().count()))
+            })
+            .unwrap_or(shard.index()),
+        Kind::Close | Kind::Produce | Kind::Fetch | Kind::Subscribe | Kind::ListOffsets => {
+            shard_of(frame.header.handle)
+        }
+        _ => shard.index(),
+    }
+}
+
+/// Handles a request on the shard it belongs to.
+pub fn dispatch(shard: &Rc<Shard>, session: &Rc<Session>, frame: &Frame<'_>) -> Handled {
+    let header = &frame.header;
+    match header.kind {
+        Kind::Produce => return produce::handle(shard, session, frame),
+        Kind::Fetch => fetch::handle(shard, session, frame),
+        Kind::Credit => subscribe::handle_credit(session, frame),
+        Kind::Subscribe => subscribe::handle(shard, session, frame),
+        Kind::Unsubscribe => subscribe::handle_unsubscribe(session, frame),
+        Kind::ListOffsets => list_offsets::handle(session, frame),
+        Kind::Open => open::handle(shard, session, frame),
+        Kind::Close => open::handle_close(session, frame),
+        Kind::Metadata => metadata::handle(shard, session, frame),
+        Kind::CreateTopic => topics::handle_create(shard, session, frame),
+        Kind::DeleteTopic => topics::handle_delete(shard, session, frame),
+        Kind::Ping => session.reply(Kind::PingReply, header.request, 0, &()),
+        Kind::Hello => session.break_off(ErrorCode::NotHandshaken, "Hello was said already"),
+        other => session.break_off(ErrorCode::UnknownKind, &format!("{other:?} is a broker's to send")),
+    }
+    Handled::Done
+}

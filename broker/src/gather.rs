@@ -1,0 +1,118 @@
+//! Cuts a socket's bytes into frames.
+//!
+//! A frame that lies whole in one receive buffer is handled in place. One that does not is gathered; what a
+//! connection gathers beyond a free allowance comes out of a budget shared by the shard, so that a thousand
+//! peers that announce 16 MiB each and then stall cannot take the memory of the others.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use ringlog_protocol::{FrameError, frame_len};
+use ringlog_reactor::Notify;
+
+use crate::limits::{GATHER_BYTES, GATHER_FREE_BYTES};
+
+/// The shard's memory for gathering large frames.
+pub struct GatherBudget {
+    free: Cell<usize>,
+    returned: Notify,
+}
+
+impl Default for GatherBudget {
+    fn default() -> Self {
+        GatherBudget { free: Cell::new(GATHER_BYTES), returned: Notify::new() }
+    }
+}
+
+impl GatherBudget {
+    /// Waits until `bytes` are free and takes them.
+    pub async fn take(self: &Rc<Self>, bytes: usize) -> GatherPermit {
+        loop {
+            let returned = self.returned.notified();
+            if self.free.get() >= bytes {
+                self.free.set(self.free.get() - bytes);
+                return GatherPermit { budget: self.clone(), bytes };
+            }
+            returned.await;
+        }
+    }
+}
+
+/// A share of the budget, returned on drop.
+pub struct GatherPermit {
+    budget: Rc<GatherBudget>,
+    bytes: usize,
+}
+
+impl Drop for GatherPermit {
+    fn drop(&mut self) {
+        self.budget.free.set(self.budget.free.get() + self.bytes);
+        self.budget.returned.notify_all();
+    }
+}
+
+/// What came of offering bytes to a frame.
+pub enum Fill {
+    /// This many bytes were taken.
+    Taken(usize),
+    /// None were: the frame is so large that its memory must be asked for.
+    NeedsMemory(usize),
+}
+
+/// The beginning of a frame whose end has not come yet.
+#[derive(Default)]
+pub struct PartialFrame {
+    bytes: BytesMut,
+    permit: Option<GatherPermit>,
+}
+
+impl PartialFrame {
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// What is held.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes from the front of `input` what the frame still lacks, and nothing beyond its end.
+    ///
+    /// # Errors
+    /// When the header announces a frame that no one may send.
+    pub fn fill(&mut self, input: &[u8]) -> Result<Fill, FrameError> {
+        let mut taken = 0;
+        loop {
+            let whole = frame_len(&self.bytes)?;
+            // Without a whole header the length is not known: one byte more at a time finds it out.
+            let want = whole.unwrap_or(self.bytes.len() + 1);
+            if taken == input.len() || self.bytes.len() >= want {
+                return Ok(Fill::Taken(taken));
+            }
+            if want > GATHER_FREE_BYTES && self.permit.is_none() {
+                // What was taken so far is the header alone: leave it to be offered again.
+                self.bytes.truncate(self.bytes.len() - taken);
+                return Ok(Fill::NeedsMemory(want));
+            }
+            let more = (want - self.bytes.len()).min(input.len() - taken);
+            self.bytes.extend_from_slice(&input[taken..taken + more]);
+            taken += more;
+        }
+    }
+
+    /// Takes the memory that [`Fill::NeedsMemory`] asked for.
+    pub fn give(&mut self, permit: GatherPermit) {
+        self.bytes.reserve(permit.bytes.saturating_sub(self.bytes.len()));
+        self.permit = Some(permit);
+    }
+
+    /// Forgets the frame and gives its memory back.
+    pub fn clear(&mut self) {
+        if self.permit.take().is_some() {
+            self.bytes = BytesMut::new();
+        }
+        self.bytes.clear();
+    }
+}

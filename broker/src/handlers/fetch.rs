@@ -1,0 +1,63 @@
+//! Fetch: reads once; waits, if asked to, until there is enough.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringlog_protocol::messages::{Fetch, Fetched};
+use ringlog_protocol::{Frame, Kind};
+use ringlog_reactor::{now, timeout};
+use ringlog_storage::{Partition, ReadBatches, ReadError};
+
+use crate::handlers::{body, partition, read_error};
+use crate::limits::{FETCH_BYTES, FETCH_MAX_WAIT};
+use crate::session::Session;
+use crate::shard::Shard;
+
+/// Answers from memory at once where it can; what must wait or read the disk is parked.
+pub fn handle(shard: &Shard, session: &Rc<Session>, frame: &Frame<'_>) {
+    let request = frame.header.request;
+    let Some(fetch) = body::<Fetch>(session, frame) else { return };
+    let Some(partition) = partition(session, frame) else { return };
+    let max_bytes = (fetch.max_bytes as usize).clamp(1, FETCH_BYTES);
+    let min_bytes = (fetch.min_bytes as usize).min(max_bytes);
+    if let Some(read) = partition.try_read_tail(fetch.offset, max_bytes)
+        && read.bytes >= min_bytes
+    {
+        return reply(session, request, &partition, read);
+    }
+    let wait = Duration::from_millis(fetch.max_wait_ms.into()).min(FETCH_MAX_WAIT);
+    let wait = if shard.is_stopping() { Duration::ZERO } else { wait };
+    let waiting = session.clone();
+    session.park(async move {
+        match read_within(&partition, fetch.offset, min_bytes, max_bytes, wait).await {
+            Ok(read) => reply(&waiting, request, &partition, read),
+            Err(error) => {
+                let (code, message) = read_error(&error);
+                waiting.reply_error(request, code, &message);
+            }
+        }
+    });
+}
+
+async fn read_within(
+    partition: &Partition,
+    offset: i64,
+    min_bytes: usize,
+    max_bytes: usize,
+    wait: Duration,
+) -> Result<ReadBatches, ReadError> {
+    let until = now() + wait;
+    loop {
+        let changed = partition.changed();
+        let read = partition.read(offset, max_bytes).await?;
+        let left = until - now();
+        if read.bytes >= min_bytes || left.is_zero() || timeout(left, changed).await.is_err() {
+            return Ok(read);
+        }
+    }
+}
+
+fn reply(session: &Session, request: u32, partition: &Partition, read: ReadBatches) {
+    let body = Fetched { start_offset: partition.start_offset(), high_watermark: partition.high_watermark() };
+    session.reply_with_batches(Kind::Fetched, request, &body, read.batches);
+}

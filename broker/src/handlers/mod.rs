@@ -1,0 +1,50 @@
+//! What each request does, a file a kind. Called by `dispatch.rs`, on the shard that owns what is asked for.
+
+pub mod fetch;
+pub mod hello;
+pub mod list_offsets;
+pub mod metadata;
+pub mod open;
+pub mod produce;
+pub mod subscribe;
+pub mod topics;
+
+use std::rc::Rc;
+
+use ringlog_protocol::{Body, ErrorCode, Frame};
+use ringlog_storage::{Partition, ReadError};
+
+use crate::session::Session;
+
+/// The request's body. One that cannot be read breaks the connection off.
+fn body<T: Body>(session: &Session, frame: &Frame<'_>) -> Option<T> {
+    match frame.message::<T>() {
+        Ok(message) => Some(message),
+        Err(error) => {
+            session.break_off(error.code(), &error.to_string());
+            None
+        }
+    }
+}
+
+/// The partition the request's handle names, or an error reply.
+fn partition(session: &Session, frame: &Frame<'_>) -> Option<Rc<Partition>> {
+    let partition = session.partition(frame.header.handle);
+    if partition.is_none() {
+        let message =
+            format!("handle {:#x} is not open on this connection; open it again", frame.header.handle);
+        session.reply_error(frame.header.request, ErrorCode::UnknownHandle, &message);
+    }
+    partition
+}
+
+/// How a failed read is told.
+fn read_error(error: &ReadError) -> (ErrorCode, String) {
+    let code = match error {
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Corrupt { .. } => ErrorCode::Quarantined,
+        ReadError::Deleted => ErrorCode::UnknownTopic,
+        _ => ErrorCode::StorageFailed,
+    };
+    (code, error.to_string())
+}

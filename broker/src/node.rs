@@ -1,0 +1,349 @@
+//! A node: its data folder, its cores, and the order in which they start and stop.
+//!
+//! Start: lock the folder → bind → recover every shard from the previous epoch → make the new epoch durable →
+//! activate the shards → drop the previous epoch → accept. A crash at any step leaves a folder from which the
+//! next start recovers the same records.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ringlog_reactor::net::Listener;
+use ringlog_reactor::{CoreConfig, CoreThread, fs, launch, mailbox, now, probe, signal, spawn};
+use ringlog_storage::{PreviousEpoch, RecoverySummary, keep_damaged_epoch, remove_epoch, remove_topic};
+
+use crate::config::{BrokerConfig, ConfigError};
+use crate::controller::HOME_SHARD;
+use crate::limits::{MAILBOX_MESSAGES, MAX_SHARDS};
+use crate::metadata::{Metadata, MetadataError};
+use crate::peers::{PeerMessage, Peers, RecoveryPlan};
+use crate::{acceptor, shard};
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// What it was told makes no sense here.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The data folder cannot be used.
+    #[error("cannot use the data folder {}: {source}; name a folder this user may write with --data", path.display())]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another broker has it.
+    #[error("the data folder {} is in use by another broker; stop that one, or name another folder with --data", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The metadata file cannot be used.
+    #[error("data folder {}: {source}", path.display())]
+    Metadata {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: MetadataError,
+    },
+    /// The port cannot be had.
+    #[error("cannot listen on {address}: {source}; name another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A core cannot be started.
+    #[error("cannot start a core: {0}; `ringlog doctor` says what is missing")]
+    Core(#[source] std::io::Error),
+    /// Recovery failed.
+    #[error("cannot recover the data folder {}: {why}", path.display())]
+    Recovery {
+        /// The folder.
+        path: PathBuf,
+        /// Which shard, and why.
+        why: String,
+    },
+}
+
+/// Why a node did not stop cleanly. Nothing acknowledged is lost: the next start recovers it.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker did not stop cleanly: {0}; what was acknowledged is recovered at the next start")]
+pub struct StopError(String);
+
+/// What a start found and did.
+#[derive(Clone, Debug)]
+pub struct StartSummary {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// One per core.
+    pub shards: u32,
+    /// Topics there are.
+    pub topics: usize,
+    /// Partitions of all topics.
+    pub partitions: usize,
+    /// From the start to the first accept.
+    pub took: Duration,
+    /// What each shard recovered.
+    pub recovery: Vec<RecoverySummary>,
+}
+
+impl fmt::Display for StartSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let frames: u64 = self.recovery.iter().map(|shard| shard.replayed_frames).sum();
+        let records: u64 = self.recovery.iter().map(|shard| shard.replayed_records).sum();
+        let damaged: usize = self.recovery.iter().map(|shard| shard.damage.len()).sum();
+        write!(f, "listening on {}, {} shards", self.address, self.shards)?;
+        write!(f, ", {} topics, {} partitions", self.topics, self.partitions)?;
+        match frames {
+            0 => f.write_str(", nothing to recover")?,
+            _ => write!(f, ", replayed {records} records of {frames} journal frames")?,
+        }
+        if damaged > 0 {
+            write!(f, ", {damaged} PLACES DAMAGED (see above)")?;
+        }
+        write!(f, ", ready in {} ms", self.took.as_millis())
+    }
+}
+
+/// A running node.
+pub struct Node {
+    summary: StartSummary,
+    stop: mailbox::Sender<()>,
+    thread: JoinHandle<Result<(), NodeError>>,
+}
+
+enum NodeError {
+    Start(StartError),
+    Stop(StopError),
+}
+
+impl From<StartError> for NodeError {
+    fn from(error: StartError) -> Self {
+        NodeError::Start(error)
+    }
+}
+
+impl Node {
+    /// Starts a node and returns once it accepts clients.
+    ///
+    /// # Errors
+    /// Anything that keeps it from doing so; the folder is then as it was, or recovers the same.
+    pub fn start(config: BrokerConfig) -> Result<Node, StartError> {
+        let cpus = config.cores.assign(&probe::allowed_cpus().map_err(StartError::Core)?)?;
+        let (ready, started) = mpsc::channel();
+        let (stop, stopped) = mailbox::channel(1);
+        let core = core_config(&config, 0, cpus[0]);
+        let thread = std::thread::Builder::new()
+            .name(core.name.clone())
+            .spawn(move || {
+                let main = run(config, cpus, move |summary| drop(ready.send(summary)), async move {
+                    stopped.recv().await;
+                });
+                ringlog_reactor::run(core, main).map_err(StartError::Core)?
+            })
+            .map_err(StartError::Core)?;
+        match started.recv() {
+            Ok(summary) => Ok(Node { summary, stop, thread }),
+            Err(_) => match join(thread) {
+                Err(NodeError::Start(error)) => Err(error),
+                _ => Err(StartError::Core(std::io::Error::other("the first core ended early"))),
+            },
+        }
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.summary.address
+    }
+
+    /// What the start found and did.
+    pub fn summary(&self) -> &StartSummary {
+        &self.summary
+    }
+
+    /// Serves until SIGTERM or SIGINT, then stops. Call [`signal::block_termination`] before [`Node::start`].
+    ///
+    /// # Errors
+    /// When the stop was not clean.
+    pub fn wait(self) -> Result<(), StopError> {
+        let waiting = ringlog_reactor::run(CoreConfig::default(), signal::termination());
+        waiting.map_err(|error| StopError(format!("cannot wait for signals: {error}")))?;
+        tracing::info!("stopping: finishing commits, writing a checkpoint");
+        self.stop()
+    }
+
+    /// Stops: no new clients, commits finished, everything in segments, checkpoints written.
+    ///
+    /// # Errors
+    /// When some of that failed.
+    pub fn stop(self) -> Result<(), StopError> {
+        let _ = self.stop.send_blocking(());
+        match join(self.thread) {
+            Ok(()) => Ok(()),
+            Err(NodeError::Stop(error)) => Err(error),
+            Err(NodeError::Start(error)) => Err(StopError(error.to_string())),
+        }
+    }
+}
+
+fn join(thread: JoinHandle<Result<(), NodeError>>) -> Result<(), NodeError> {
+    thread.join().unwrap_or_else(|_| Err(NodeError::Stop(StopError("a core panicked".into()))))
+}
+
+fn core_config(config: &BrokerConfig, shard: u32, cpu: Option<usize>) -> CoreConfig {
+    CoreConfig { name: format!("ringlog-{shard}"), cpu, wait: config.wait, ..CoreConfig::default() }
+}
+
+/// The node on the current core, which becomes shard 0; the other cores are launched from here. Runs on the
+/// real ring and in the simulation alike.
+async fn run(
+    config: BrokerConfig,
+    cpus: Vec<Option<usize>>,
+    ready: impl FnOnce(StartSummary),
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
+    let started_at = now();
+    let _lock = take_folder(&config.data_dir).await?;
+    let listener = Listener::bind(config.listen)
+        .map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let address = listener.local_addr();
+
+    let (peers, cores) = start_cores(&config, &cpus)?;
+    let (metadata, recovery) = match bring_up(&config.data_dir, &peers).await {
+        Ok(up) => up,
+        Err(error) => {
+            end_cores(&peers, cores).await;
+            return Err(error.into());
+        }
+    };
+    let accepting = spawn(acceptor::accept(listener, peers.clone()));
+    ready(StartSummary {
+        address,
+        shards: peers.count(),
+        topics: metadata.topics.len(),
+        partitions: metadata.topics.iter().map(|topic| topic.partitions as usize).sum(),
+        took: now() - started_at,
+        recovery,
+    });
+
+    stop.await;
+    drop(accepting);
+    let stopped = peers.ask_all(|_, done| PeerMessage::Stop { done }).await;
+    end_cores(&peers, cores).await;
+    stopped.map(|_| ()).map_err(|why| NodeError::Stop(StopError(why)))
+}
+
+async fn take_folder(path: &Path) -> Result<fs::LockedFile, StartError> {
+    let unusable = |source| StartError::DataDir { path: path.to_path_buf(), source };
+    make_durable_folder(path).await.map_err(unusable)?;
+    let lock = fs::lock(path.join("LOCK")).map_err(unusable)?;
+    lock.ok_or_else(|| StartError::InUse { path: path.to_path_buf() })
+}
+
+/// Makes the folder and those above it. A new folder is durable once the one above it is synced: without
+/// that, a crash can take all that was acknowledged in it.
+async fn make_durable_folder(path: &Path) -> std::io::Result<()> {
+    let above = |path: &Path| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let mut made = Vec::new();
+    let mut missing = path.to_path_buf();
+    while !fs::exists(&missing).await? {
+        made.push(above(&missing));
+        missing = above(&missing);
+    }
+    fs::create_dir_all(path).await?;
+    for parent in made {
+        fs::sync_dir(parent).await?;
+    }
+    Ok(())
+}
+
+struct Cores {
+    first: ringlog_reactor::Task<()>,
+    others: Vec<CoreThread>,
+}
+
+fn start_cores(config: &BrokerConfig, cpus: &[Option<usize>]) -> Result<(Peers, Cores), StartError> {
+    assert!((1..=MAX_SHARDS).contains(&cpus.len()), "a node has 1 to 256 shards");
+    let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
+        cpus.iter().map(|_| mailbox::channel(MAILBOX_MESSAGES)).unzip();
+    let peers = Peers::new(mailboxes);
+    let mut inboxes = inboxes.into_iter();
+    let own_inbox = inboxes.next().expect("there is at least one shard");
+    let first = spawn(shard::run(config.clone(), peers.clone(), own_inbox));
+    let mut others = Vec::new();
+    for (shard, inbox) in (1..).zip(inboxes) {
+        let (shard_config, peers) = (config.clone(), peers.seen_from(shard));
+        let core = core_config(config, shard, cpus[shard as usize]);
+        let launched = launch(core, move || shard::run(shard_config, peers, inbox));
+        others.push(launched.map_err(StartError::Core)?);
+    }
+    Ok((peers, Cores { first, others }))
+}
+
+async fn end_cores(peers: &Peers, cores: Cores) {
+    for shard in 0..peers.count() {
+        peers.tell(shard, PeerMessage::End).await;
+    }
+    cores.first.await;
+    for core in cores.others {
+        if core.join().await.is_err() {
+            tracing::error!("a core panicked");
+        }
+    }
+}
+
+/// Recovers and activates all shards; the metadata file names the new epoch in between.
+async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<RecoverySummary>), StartError> {
+    let in_folder = |source| StartError::Metadata { path: data_dir.to_path_buf(), source };
+    let failed = |why| StartError::Recovery { path: data_dir.to_path_buf(), why };
+
+    let mut metadata = Metadata::load(data_dir).await.map_err(in_folder)?;
+    let previous =
+        (metadata.epoch > 0).then_some(PreviousEpoch { epoch: metadata.epoch, shards: metadata.shards });
+    let plan = Arc::new(RecoveryPlan {
+        epoch: metadata.epoch + 1,
+        previous,
+        topics: metadata.topics.iter().cloned().map(Arc::new).collect(),
+    });
+    let recovery =
+        peers.ask_all(|_, done| PeerMessage::Recover { plan: plan.clone(), done }).await.map_err(failed)?;
+    for damage in recovery.iter().flat_map(|shard| &shard.damage) {
+        tracing::error!(%damage, "damaged");
+    }
+
+    for topic in &metadata.deleting {
+        remove_topic(data_dir, &topic.name, topic.id).await.map_err(|error| failed(error.to_string()))?;
+    }
+    metadata.deleting.clear();
+    (metadata.epoch, metadata.shards) = (plan.epoch, peers.count());
+    metadata.store(data_dir).await.map_err(in_folder)?;
+    let for_shard = |shard| (shard == HOME_SHARD).then(|| metadata.clone());
+    peers
+        .ask_all(|shard, done| PeerMessage::Activate { metadata: for_shard(shard), done })
+        .await
+        .map_err(failed)?;
+
+    let damaged = recovery.iter().any(|shard| shard.journal_damaged);
+    if let Some(PreviousEpoch { epoch, .. }) = previous {
+        let dropped = match damaged {
+            true => keep_damaged_epoch(data_dir, epoch).await,
+            false => remove_epoch(data_dir, epoch).await,
+        };
+        dropped.map_err(|error| failed(error.to_string()))?;
+    }
+    Ok((metadata, recovery))
+}
+
+#[cfg(test)]
+mod tests;

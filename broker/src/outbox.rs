@@ -1,0 +1,175 @@
+//! What is on its way out to one client: frames in order, drained by one sender.
+//!
+//! Invariants
+//! - Order: pieces leave in the order they were put in.
+//! - Bounded: producers of replies look at [`Outbox::is_full`] before they make more; whoever is told
+//!   "full" waits for [`Outbox::room`]. One reply may go over the bound, never a second.
+//! - Small frames share one buffer, so that many replies of one turn cost one allocation and one slice.
+
+use std::cell::{Cell, RefCell};
+
+use bytes::{Bytes, BytesMut};
+use ringlog_reactor::{Notified, Notify};
+
+use crate::limits::{OUTBOX_BYTES, SEND_BYTES};
+
+/// Slices one gather send may carry (the kernel's IOV_MAX is 1024).
+const SEND_PIECES: usize = 1000;
+const SMALL_BUFFER_BYTES: usize = 4096;
+
+/// Frames waiting to be sent.
+#[derive(Default)]
+pub struct Outbox {
+    pieces: RefCell<std::collections::VecDeque<Bytes>>,
+    small: RefCell<BytesMut>,
+    bytes: Cell<usize>,
+    closed: Cell<bool>,
+    arrived: Notify,
+    left: Notify,
+}
+
+impl Outbox {
+    /// Puts a small frame behind the others, written by `encode`.
+    pub fn push_small(&self, encode: impl FnOnce(&mut BytesMut)) {
+        if self.closed.get() {
+            return;
+        }
+        let mut small = self.small.borrow_mut();
+        if small.capacity() == small.len() {
+            small.reserve(SMALL_BUFFER_BYTES);
+        }
+        let before = small.len();
+        encode(&mut small);
+        self.bytes.set(self.bytes.get() + small.len() - before);
+        drop(small);
+        self.arrived.notify_all();
+    }
+
+    /// Puts record batches behind the frame head that announced their length.
+    pub fn push_pieces(&self, pieces: impl IntoIterator<Item = Bytes>) {
+        if self.closed.get() {
+            return;
+        }
+        self.seal_small();
+        let mut queue = self.pieces.borrow_mut();
+        for piece in pieces {
+            self.bytes.set(self.bytes.get() + piece.len());
+            queue.push_back(piece);
+        }
+        drop(queue);
+        self.arrived.notify_all();
+    }
+
+    /// Whether whoever makes replies should wait for [`Outbox::room`].
+    pub fn is_full(&self) -> bool {
+        self.bytes.get() >= OUTBOX_BYTES
+    }
+
+    /// Fires when something left, or the outbox was closed.
+    pub fn room(&self) -> Notified {
+        self.left.notified()
+    }
+
+    /// Waits until the outbox is no longer full.
+    pub async fn wait_for_room(&self) {
+        while self.is_full() && !self.closed.get() {
+            self.room().await;
+        }
+    }
+
+    /// Waits for something to send and takes at most one gather send's worth; `None` once closed.
+    pub async fn take(&self) -> Option<Vec<Bytes>> {
+        loop {
+            if self.closed.get() {
+                return None;
+            }
+            let arrived = self.arrived.notified();
+            let batch = self.take_now();
+            if !batch.is_empty() {
+                return Some(batch);
+            }
+            arrived.await;
+        }
+    }
+
+    /// Takes at most one gather send's worth of what is there.
+    pub fn take_now(&self) -> Vec<Bytes> {
+        self.seal_small();
+        let mut queue = self.pieces.borrow_mut();
+        let mut taken = Vec::with_capacity(queue.len().min(SEND_PIECES));
+        let mut bytes = 0;
+        while taken.len() < SEND_PIECES && bytes < SEND_BYTES {
+            let Some(mut piece) = queue.pop_front() else { break };
+            if bytes + piece.len() > SEND_BYTES {
+                queue.push_front(piece.split_off(SEND_BYTES - bytes));
+            }
+            bytes += piece.len();
+            taken.push(piece);
+        }
+        taken
+    }
+
+    /// Tells that this many bytes have left: only then is there room for more.
+    pub fn sent(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() - bytes);
+        self.left.notify_all();
+    }
+
+    /// Waits until everything that was put in has left, or the outbox was closed.
+    pub async fn drained(&self) {
+        while self.bytes.get() > 0 && !self.closed.get() {
+            self.room().await;
+        }
+    }
+
+    /// Takes nothing more and drops what it holds.
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.pieces.borrow_mut().clear();
+        self.small.borrow_mut().clear();
+        self.arrived.notify_all();
+        self.left.notify_all();
+    }
+
+    /// Whether [`Outbox::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    fn seal_small(&self) {
+        let mut small = self.small.borrow_mut();
+        if !small.is_empty() {
+            let frames = small.split().freeze();
+            self.pieces.borrow_mut().push_back(frames);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_leave_in_the_order_they_came() {
+        let outbox = Outbox::default();
+        outbox.push_small(|to| to.extend_from_slice(b"ab"));
+        outbox.push_small(|to| to.extend_from_slice(b"c"));
+        outbox.push_pieces([Bytes::from_static(b"de"), Bytes::from_static(b"f")]);
+        outbox.push_small(|to| to.extend_from_slice(b"g"));
+        assert_eq!(outbox.take_now().concat(), b"abcdefg");
+        outbox.sent(7);
+        assert_eq!(outbox.bytes.get(), 0);
+    }
+
+    #[test]
+    fn it_is_full_until_bytes_have_left() {
+        let outbox = Outbox::default();
+        outbox.push_pieces([Bytes::from(vec![0; OUTBOX_BYTES])]);
+        assert!(outbox.is_full());
+        let taken: usize = outbox.take_now().iter().map(Bytes::len).sum();
+        assert_eq!(taken, SEND_BYTES);
+        assert!(outbox.is_full(), "taken is not sent");
+        outbox.sent(taken);
+        assert!(!outbox.is_full());
+    }
+}

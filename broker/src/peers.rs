@@ -1,0 +1,181 @@
+//! The cores of a node, as they see each other: bounded mailboxes and what may be put in them.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use bytes::Bytes;
+use ringlog_reactor::mailbox;
+use ringlog_reactor::net::SocketParts;
+use ringlog_storage::{PreviousEpoch, RecoverySummary};
+
+use crate::handlers::hello::Introduced;
+use crate::metadata::Metadata;
+use crate::topic::Topic;
+
+/// A client's connection as the other cores name it: the core its socket lives on, and a number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// The shard that has the socket.
+    pub home: u32,
+    /// Its number there, never used again.
+    pub number: u64,
+}
+
+/// How a peer's request is answered.
+pub type ReplyTo<T> = mailbox::Sender<Result<T, String>>;
+
+/// What one core tells another.
+pub enum PeerMessage {
+    /// Recover the partitions you own.
+    Recover {
+        /// What to recover, the same for all shards.
+        plan: Arc<RecoveryPlan>,
+        /// When done.
+        done: ReplyTo<RecoverySummary>,
+    },
+    /// The new epoch is durable: begin to write.
+    Activate {
+        /// For the controller's shard: what its file says.
+        metadata: Option<Metadata>,
+        /// When done.
+        done: ReplyTo<()>,
+    },
+    /// A client wants to live on your core.
+    Adopt(SocketParts, Introduced),
+    /// A request of a client whose socket is elsewhere.
+    Forward {
+        /// Whose.
+        from: ConnectionId,
+        /// One whole frame.
+        frame: Bytes,
+    },
+    /// This many bytes of forwarded requests were handled.
+    ForwardHandled {
+        /// Whose.
+        connection: ConnectionId,
+        /// How many.
+        bytes: usize,
+    },
+    /// Replies for a client of yours; the next come after [`PeerMessage::RepliesTaken`].
+    Replies {
+        /// For whom.
+        connection: ConnectionId,
+        /// By which shard.
+        from: u32,
+        /// Frames, in order.
+        pieces: Vec<Bytes>,
+    },
+    /// The replies went on their way: send more.
+    RepliesTaken {
+        /// Whose.
+        connection: ConnectionId,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// To where its session is: the client is gone. To where its socket is: the session was broken off.
+    Gone(ConnectionId),
+    /// Topics change.
+    Topics {
+        /// How.
+        change: TopicChange,
+        /// When done.
+        done: ReplyTo<()>,
+    },
+    /// Finish commits, checkpoint, close.
+    Stop {
+        /// When done.
+        done: ReplyTo<()>,
+    },
+    /// All shards have stopped: the core may go.
+    End,
+}
+
+/// What all shards need to know to recover.
+#[derive(Debug)]
+pub struct RecoveryPlan {
+    /// The epoch that will be live.
+    pub epoch: u64,
+    /// The epoch to recover from, if there was one.
+    pub previous: Option<PreviousEpoch>,
+    /// All topics.
+    pub topics: Vec<Arc<Topic>>,
+}
+
+/// A step of making or removing a topic.
+#[derive(Clone, Debug)]
+pub enum TopicChange {
+    /// Make the partitions you own; nobody knows of the topic yet.
+    Prepare(Arc<Topic>),
+    /// The topic is durable: let clients see it.
+    Publish(Arc<Topic>),
+    /// The topic is gone, or could not be made: remove its partitions.
+    Withdraw(Arc<Topic>),
+}
+
+/// The mailboxes of all cores.
+#[derive(Clone)]
+pub struct Peers {
+    own: u32,
+    mailboxes: Arc<[mailbox::Sender<PeerMessage>]>,
+    /// Clients of all cores together: the one number they share.
+    connections: Arc<AtomicUsize>,
+}
+
+impl Peers {
+    /// The view of shard 0; [`Peers::seen_from`] gives the others'.
+    pub fn new(mailboxes: Vec<mailbox::Sender<PeerMessage>>) -> Peers {
+        Peers { own: 0, mailboxes: mailboxes.into(), connections: Arc::default() }
+    }
+
+    /// The same cores, seen from another one.
+    pub fn seen_from(&self, own: u32) -> Peers {
+        Peers { own, ..self.clone() }
+    }
+
+    /// Clients of all cores together.
+    pub fn connections(&self) -> &AtomicUsize {
+        &self.connections
+    }
+
+    /// This core's shard.
+    pub fn own(&self) -> u32 {
+        self.own
+    }
+
+    /// How many shards there are.
+    pub fn count(&self) -> u32 {
+        self.mailboxes.len() as u32
+    }
+
+    /// Tells a shard something; waits for room in its mailbox. A core that ended takes no messages, which is
+    /// no news to anybody: the node is stopping.
+    pub async fn tell(&self, shard: u32, message: PeerMessage) {
+        let _ = self.mailboxes[shard as usize].send(message).await;
+    }
+
+    /// Asks all shards for something and collects what they say, in shard order.
+    ///
+    /// # Errors
+    /// The first shard's that failed, with its number.
+    pub async fn ask_all<T: Send + 'static>(
+        &self,
+        message: impl Fn(u32, ReplyTo<T>) -> PeerMessage,
+    ) -> Result<Vec<T>, String> {
+        let mut waiting = Vec::new();
+        for shard in 0..self.count() {
+            let (done, answer) = mailbox::channel(1);
+            self.tell(shard, message(shard, done)).await;
+            waiting.push(answer);
+        }
+        let mut answers = Vec::new();
+        let mut failure = None;
+        for (shard, answer) in waiting.into_iter().enumerate() {
+            match answer.recv().await {
+                Some(Ok(answer)) => answers.push(answer),
+                Some(Err(why)) => failure = failure.or(Some(format!("shard {shard}: {why}"))),
+                None => failure = failure.or(Some(format!("shard {shard} ended"))),
+            }
+        }
+        failure.map_or(Ok(answers), Err)
+    }
+}
