@@ -61,6 +61,7 @@ struct State {
     flushing: Vec<(u64, Waker)>,
     failed_records: u64,
     closing: bool,
+    orphaned: bool,
 }
 
 #[derive(Debug, Default)]
@@ -139,6 +140,7 @@ impl Accumulator {
             flushing: Vec::new(),
             failed_records: 0,
             closing: false,
+            orphaned: false,
         };
         Arc::new(Self { topic, settings, max_batch_bytes, state: Mutex::new(state) })
     }
@@ -315,10 +317,15 @@ impl Accumulator {
         self.lock().failed_records
     }
 
-    /// True when every admitted record has its outcome and no more are admitted.
-    pub fn is_finished(&self) -> bool {
-        let state = self.lock();
-        state.closing && state.progress.all_before(state.progress.next())
+    /// The last application handle was dropped: closes, and lets the driver retire it. True when it must be told.
+    pub fn orphan(&self) -> bool {
+        self.lock().orphaned = true;
+        self.close()
+    }
+
+    /// Whether no application handle is left.
+    pub fn is_orphaned(&self) -> bool {
+        self.lock().orphaned
     }
 
     /// Admits nothing more; what lingers goes at once. True when the driver must be told.

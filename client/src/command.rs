@@ -1,9 +1,9 @@
 //! What the application's threads say to the client's thread.
 //!
 //! Requests go through a bounded queue whose senders wait. Doorbells say "look at this handle's shared state"; a handle has at most
-//! one under way, and there are at most `MAX_HANDLES` of them, so their queue has room by construction.
+//! one under way, and there are at most `MAX_HANDLES` of them, so their queue has room but for a moment of many drops.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringlog_protocol::messages::{ListOffsetsReply, Position, TopicMetadata};
@@ -92,8 +92,6 @@ pub(crate) struct Doorbell(pub HandleId);
 pub(crate) struct Line {
     pub commands: mailbox::Sender<Command>,
     pub doorbells: mailbox::Sender<Doorbell>,
-    /// Why the client's thread could not start, if it could not.
-    pub start_error: Arc<OnceLock<ConnectError>>,
 }
 
 impl Line {
@@ -111,12 +109,26 @@ impl Line {
     ) -> Result<T, E> {
         match self.ask(command).await {
             Some(answer) => answer,
-            None => Err(E::from(self.start_error.get().cloned().unwrap_or(ConnectError::Closed))),
+            None => Err(E::from(ConnectError::Closed)),
         }
     }
 
-    /// Tells the driver to look at a handle. False when it could not be told.
-    pub fn ring(&self, id: HandleId) -> bool {
-        self.doorbells.try_send(Doorbell(id)).is_ok()
+    /// Tells the driver to look at a handle.
+    pub fn ring(&self, id: HandleId) -> Rung {
+        match self.doorbells.try_send(Doorbell(id)) {
+            Ok(()) => Rung::Told,
+            Err(mailbox::TrySendError::Full(_)) => Rung::Busy,
+            Err(mailbox::TrySendError::Closed(_)) => Rung::Gone,
+        }
     }
+}
+
+/// What became of a ring of the doorbell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rung {
+    Told,
+    /// No room: the next call must ring again.
+    Busy,
+    /// The client's thread has ended.
+    Gone,
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use ringlog_protocol::messages::Position;
 
-use crate::command::{Command, ConsumerPlan, HandleId, Line, Opened};
+use crate::command::{Command, ConsumerPlan, HandleId, Line, Opened, Rung};
 use crate::error::{ConsumeError, OpenError};
 use crate::inbox::{Inbox, Taken};
 use crate::limits;
@@ -162,9 +162,9 @@ impl Consumer {
 
 impl Handle {
     fn opened(&self, taken: &Taken) -> Result<ConsumedBatch, ConsumeError> {
-        if taken.ring {
-            // A driver that is gone has said so in the inbox.
-            let _ = self.line.ring(self.id);
+        // A driver that is gone has said so in the inbox.
+        if taken.ring && self.line.ring(self.id) == Rung::Busy {
+            self.shared.not_told(taken.place);
         }
         let result = unpack(&self.shared, taken);
         match &result {

@@ -164,6 +164,13 @@ impl Inbox {
         }
     }
 
+    /// The doorbell could not be delivered: the next batch that is taken rings again.
+    pub fn not_told(&self, place: usize) {
+        let mut state = self.lock();
+        state.told = false;
+        state.partitions[place].freed_bytes = self.credit_bytes;
+    }
+
     /// The application is gone. True when the driver must be told.
     pub fn close(&self) -> bool {
         let mut state = self.lock();
@@ -187,9 +194,9 @@ impl Inbox {
     }
 
     /// Where a partition's records are wanted from.
-    pub fn begin_at(&self, place: usize, offset: Option<i64>, not_before_ms: Option<i64>) {
+    pub fn begin_at(&self, place: usize, wanted: i64, not_before_ms: Option<i64>) {
         let shelf = &mut self.lock().partitions[place];
-        shelf.wanted = offset.unwrap_or(shelf.wanted);
+        shelf.wanted = wanted;
         shelf.not_before_ms = not_before_ms;
     }
 

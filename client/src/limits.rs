@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use ringlog_protocol::limits::{DEFAULT_MAX_BATCH_BYTES, MAX_BATCH_BYTES};
 
-/// Producers and consumers that one client serves. Each has at most one doorbell under way, so the doorbell queue is never full.
+/// Producers and consumers that one client serves.
 pub(crate) const MAX_HANDLES: usize = 1024;
+/// Each handle has at most one doorbell under way, and one more as it is dropped.
+pub(crate) const DOORBELL_QUEUE: usize = 2 * MAX_HANDLES;
 /// The longest name that a client gives itself; a `Hello` has its own limit.
 pub(crate) const MAX_CLIENT_ID_BYTES: usize = 256;
 /// Commands that may wait for the client's thread; more wait in their callers.
@@ -28,6 +30,8 @@ pub(crate) const OUTPUT_HIGH_BYTES: usize = 4 << 20;
 pub(crate) const DEFAULT_PREFETCH_BYTES: usize = 1 << 20;
 /// The least share of the prefetch that a partition gets.
 pub(crate) const MIN_PARTITION_CREDIT: usize = 16 << 10;
+/// The largest share: a credit is a u32 on the wire, and sums of them must not come near its end.
+pub(crate) const MAX_PARTITION_CREDIT: usize = 1 << 30;
 /// A decompressed batch larger than this is refused: a few hundred bytes of zstd can claim gigabytes.
 pub(crate) const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
 

@@ -14,7 +14,7 @@ use ringlog_protocol::Ack;
 use ringlog_protocol::batch::{Compression, HEADER_BYTES};
 
 use crate::accumulator::{Accumulator, Admission, ProducerSettings};
-use crate::command::{Command, HandleId, Line, Opened};
+use crate::command::{Command, HandleId, Line, Opened, Rung};
 use crate::delivery::Delivery;
 use crate::error::{CloseError, OpenError, SendError, TrySendError};
 use crate::limits;
@@ -188,17 +188,23 @@ impl Producer {
 impl Handle {
     /// Rings the doorbell when it is due.
     fn told(&self, ring: bool) -> Result<(), SendError> {
-        if !ring || self.line.ring(self.id) {
-            return Ok(());
+        match if ring { self.line.ring(self.id) } else { Rung::Told } {
+            Rung::Told => Ok(()),
+            Rung::Busy => {
+                self.shared.not_told();
+                Ok(())
+            }
+            Rung::Gone => {
+                self.shared.abandon();
+                Err(SendError::Closed)
+            }
         }
-        self.shared.abandon();
-        Err(SendError::Closed)
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.shared.close() {
+        if self.shared.orphan() {
             self.line.ring(self.id);
         }
     }

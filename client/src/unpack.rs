@@ -41,7 +41,7 @@ pub(crate) fn unpack(inbox: &Inbox, taken: &Taken) -> Result<ConsumedBatch, Cons
 }
 
 /// The batch's records, uncompressed.
-fn section(header: &BatchHeader, batch: &Bytes) -> Result<Bytes, String> {
+pub(crate) fn section(header: &BatchHeader, batch: &Bytes) -> Result<Bytes, String> {
     let packed = batch.slice_ref(records_section(batch));
     match header.compression() {
         Some(Compression::None) => Ok(packed),

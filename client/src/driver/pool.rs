@@ -1,0 +1,260 @@
+//! The links to the broker, one for each shard that is used, and what is known of topics.
+//!
+//! Invariants: at most one attempt to connect is under way for a shard, and all who want that shard wait for it; an attempt is
+//! never cancelled by one of them; two attempts are apart by the back-off, also when connections are cut as soon as they are made.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringlog_protocol::Kind;
+use ringlog_protocol::messages::{MetadataRequest, TopicMetadata};
+use ringlog_reactor::{Instant, Notify, now, sleep_until, spawn, timeout};
+
+use super::DriverConfig;
+use super::backoff::Backoff;
+use super::link::{Link, Trouble, nonsense};
+use crate::error::{AdminError, ConnectError};
+use crate::limits::BACKOFF_MAX;
+use crate::session::Reply;
+
+pub(crate) struct Pool {
+    config: DriverConfig,
+    /// By the shard that was asked for; none is "any".
+    slots: RefCell<BTreeMap<Option<u32>, Slot>>,
+    /// The address that answered last is tried first.
+    preferred: Cell<usize>,
+    topics: RefCell<BTreeMap<Arc<str>, Rc<TopicMetadata>>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    link: Option<Rc<Link>>,
+    attempt: Option<Rc<Attempt>>,
+    backoff: Backoff,
+    not_before: Option<Instant>,
+    connected_at: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Attempt {
+    done: Notify,
+    result: RefCell<Option<Result<Rc<Link>, ConnectError>>>,
+}
+
+impl Pool {
+    pub fn new(config: DriverConfig) -> Rc<Self> {
+        Rc::new(Self {
+            config,
+            slots: RefCell::default(),
+            preferred: Cell::new(0),
+            topics: RefCell::default(),
+        })
+    }
+
+    /// A link to a shard, or to any; connects if there is none. One attempt only: who wants more calls again, and is held to the back-off.
+    pub async fn link(self: &Rc<Self>, shard: Option<u32>) -> Result<Rc<Link>, ConnectError> {
+        if let Some(link) = self.live(shard) {
+            return Ok(link);
+        }
+        let attempt = self.attempt(shard);
+        loop {
+            let done = attempt.done.notified();
+            if let Some(result) = attempt.result.borrow().clone() {
+                return result;
+            }
+            done.await;
+        }
+    }
+
+    fn live(&self, shard: Option<u32>) -> Option<Rc<Link>> {
+        let slots = self.slots.borrow();
+        let alive = |slot: &Slot| slot.link.clone().filter(|link| !link.has_ended());
+        match shard {
+            Some(_) => slots.get(&shard).and_then(alive),
+            None => slots.values().find_map(alive),
+        }
+    }
+
+    fn attempt(self: &Rc<Self>, shard: Option<u32>) -> Rc<Attempt> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.entry(shard).or_default();
+        if let Some(attempt) = &slot.attempt {
+            return Rc::clone(attempt);
+        }
+        if slot.connected_at.is_some_and(|at| now() - at > BACKOFF_MAX) {
+            slot.backoff.reset();
+        }
+        let attempt = Rc::new(Attempt::default());
+        slot.attempt = Some(Rc::clone(&attempt));
+        let (pool, not_before, running) = (Rc::clone(self), slot.not_before, Rc::clone(&attempt));
+        spawn(async move {
+            if let Some(at) = not_before {
+                sleep_until(at).await;
+            }
+            let result = pool.connect(shard).await;
+            pool.attempted(shard, &result);
+            *running.result.borrow_mut() = Some(result);
+            running.done.notify_all();
+        })
+        .detach();
+        attempt
+    }
+
+    fn attempted(&self, shard: Option<u32>, result: &Result<Rc<Link>, ConnectError>) {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.entry(shard).or_default();
+        slot.attempt = None;
+        slot.not_before = Some(now() + slot.backoff.next_pause());
+        let Ok(link) = result else { return };
+        slot.connected_at = Some(now());
+        slot.link = Some(Rc::clone(link));
+        // Who asked for any shard got a particular one.
+        let there = slots.entry(Some(link.shard())).or_default();
+        if there.link.as_ref().is_none_or(|old| old.has_ended()) {
+            there.link = Some(Rc::clone(link));
+        }
+    }
+
+    /// Tries every address once, the one that answered last first.
+    async fn connect(&self, shard: Option<u32>) -> Result<Rc<Link>, ConnectError> {
+        let addresses = &self.config.addresses;
+        let mut failure = ConnectError::NoAddress;
+        for turn in 0..addresses.len() {
+            let index = (self.preferred.get() + turn) % addresses.len();
+            match self.connect_to(&addresses[index], shard).await {
+                Ok(link) => {
+                    self.preferred.set(index);
+                    return Ok(link);
+                }
+                Err(error) => failure = joined(failure, error),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect_to(&self, name: &Arc<str>, shard: Option<u32>) -> Result<Rc<Link>, ConnectError> {
+        let limit = self.config.connect_timeout;
+        let mut failure = bad_address(name, "the host name has no address");
+        for address in resolve(name)? {
+            let opened = timeout(limit, Link::open(&self.config, name, address, shard)).await;
+            failure = match opened {
+                Ok(Ok(link)) => return Ok(link),
+                Ok(Err(error)) => error,
+                Err(_) => ConnectError::NoAnswer {
+                    address: Arc::clone(name),
+                    waited_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+                },
+            };
+        }
+        Err(failure)
+    }
+
+    /// A topic as it was when it was last looked up.
+    pub async fn topic(self: &Rc<Self>, name: &Arc<str>) -> Result<Rc<TopicMetadata>, AdminError> {
+        let known = self.topics.borrow().get(name).cloned();
+        match known {
+            Some(topic) => Ok(topic),
+            None => self.fresh_topic(name).await,
+        }
+    }
+
+    /// A topic as it is now.
+    pub async fn fresh_topic(self: &Rc<Self>, name: &Arc<str>) -> Result<Rc<TopicMetadata>, AdminError> {
+        let unknown = || AdminError::UnknownTopic { topic: Arc::clone(name) };
+        let found = self.metadata(Some(vec![name.to_string()])).await?;
+        let topic = found.into_iter().find(|topic| *topic.name == **name).ok_or_else(unknown)?;
+        let topic = Rc::new(topic);
+        self.topics.borrow_mut().insert(Arc::clone(name), Rc::clone(&topic));
+        Ok(topic)
+    }
+
+    /// Forgets a topic, unless somebody has looked it up again since `known`.
+    pub fn forget(&self, known: &Rc<TopicMetadata>) {
+        self.topics.borrow_mut().retain(|_, topic| !Rc::ptr_eq(topic, known));
+    }
+
+    /// Forgets a topic by name.
+    pub fn forget_name(&self, name: &str) {
+        self.topics.borrow_mut().remove(name);
+    }
+
+    /// Topics as they are now; those that do not exist are left out.
+    pub async fn metadata(
+        self: &Rc<Self>,
+        topics: Option<Vec<String>>,
+    ) -> Result<Vec<TopicMetadata>, AdminError> {
+        let request = MetadataRequest { topics };
+        let mut answer = self.link(None).await?.ask(Kind::Metadata, 0, &request).await;
+        if let Err(Trouble::Lost { .. }) = answer {
+            // Asking again does no harm, and the link may have been stale.
+            answer = self.link(None).await?.ask(Kind::Metadata, 0, &request).await;
+        }
+        match answer? {
+            Reply::Metadata(found) => Ok(found.topics),
+            other => Err(nonsense(&other).into()),
+        }
+    }
+
+    /// The link to the shard of a partition, with the knowledge that led there.
+    pub async fn route(
+        self: &Rc<Self>,
+        name: &Arc<str>,
+        partition: u32,
+    ) -> Result<(Rc<TopicMetadata>, Rc<Link>), AdminError> {
+        let topic = self.topic(name).await?;
+        let partitions = topic.partitions.len() as u32;
+        let place = topic.partitions.iter().find(|place| place.partition == partition);
+        let Some(place) = place else {
+            self.forget(&topic);
+            return Err(AdminError::UnknownPartition { topic: Arc::clone(name), partition, partitions });
+        };
+        match self.link(Some(place.shard)).await {
+            Ok(link) => Ok((topic, link)),
+            Err(error) => {
+                // The broker may come back with other shards.
+                self.forget(&topic);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl From<Trouble> for AdminError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Lost { .. } => Self::OutcomeUnknown,
+            Trouble::Refused(refusal) => Self::Refused(refusal),
+            Trouble::Nonsense(reason) => Self::BadAnswer { reason },
+        }
+    }
+}
+
+/// The failures of several addresses as one: when nobody was there, all are named.
+fn joined(before: ConnectError, error: ConnectError) -> ConnectError {
+    match (before, error) {
+        (
+            ConnectError::NoBroker { address: first, reason: old },
+            ConnectError::NoBroker { address: second, reason },
+        ) => {
+            let reason = if old == reason { reason } else { format!("{old}; {reason}").into() };
+            ConnectError::NoBroker { address: format!("{first}, {second}").into(), reason }
+        }
+        (_, error) => error,
+    }
+}
+
+/// The addresses of `HOST:PORT`. A host name is looked up by the system's resolver, which blocks this client's thread.
+fn resolve(name: &Arc<str>) -> Result<Vec<SocketAddr>, ConnectError> {
+    if let Ok(address) = name.parse() {
+        return Ok(vec![address]);
+    }
+    let found = name.to_socket_addrs().map_err(|error| bad_address(name, &error.to_string()))?;
+    Ok(found.collect())
+}
+
+fn bad_address(name: &Arc<str>, reason: &str) -> ConnectError {
+    ConnectError::BadAddress { address: Arc::clone(name), reason: Arc::from(reason) }
+}

@@ -1,0 +1,230 @@
+//! A consumer's subscription to one partition: keeps it alive over reconnects, and hands credit out as the application takes batches.
+//!
+//! Invariants: `next` is behind everything that was put into the inbox, so a new subscription goes on where the old one was cut, without a gap and
+//! without a repeat. Credit left plus bytes in the inbox is at most the partition's share, but for one push.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ringlog_protocol::ErrorCode;
+use ringlog_protocol::batch::{BatchError, split_batches};
+use ringlog_protocol::messages::{Position, Subscribed};
+use ringlog_reactor::{Notify, sleep};
+
+use super::backoff::Backoff;
+use super::link::{Link, Trouble, nonsense};
+use super::pool::Pool;
+use crate::error::{AdminError, ConsumeError, Refusal};
+use crate::inbox::{Inbox, Received};
+use crate::session::Reply;
+
+pub(crate) struct Subscription {
+    inbox: Arc<Inbox>,
+    place: usize,
+    partition: u32,
+    changed: Notify,
+    state: RefCell<State>,
+}
+
+struct State {
+    next: Position,
+    /// The broker ended the subscription.
+    refused: Option<Refusal>,
+    /// What came cannot be read.
+    bad: Option<ConsumeError>,
+}
+
+/// Why a subscription does not go on.
+enum Stop {
+    /// Begin again, after a pause if it is true.
+    Again(bool),
+    /// The application is gone, or wants nothing more of this partition.
+    Unwanted,
+    Failed(ConsumeError),
+}
+
+impl Subscription {
+    pub fn new(inbox: Arc<Inbox>, place: usize, partition: u32, from: Position) -> Rc<Self> {
+        match from {
+            Position::Offset(offset) => inbox.begin_at(place, offset, None),
+            Position::Time(time_ms) => inbox.begin_at(place, 0, Some(time_ms)),
+            Position::Begin | Position::End => {}
+        }
+        let state = RefCell::new(State { next: from, refused: None, bad: None });
+        Rc::new(Self { inbox, place, partition, changed: Notify::new(), state })
+    }
+
+    /// The application took something, or the link has changed.
+    pub fn wake(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Serves the subscription until the application is gone or the partition fails.
+    pub async fn run(self: Rc<Self>, pool: Rc<Pool>) {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.serve(&pool, &mut backoff).await {
+                Stop::Again(false) => {}
+                Stop::Again(true) => sleep(backoff.next_pause()).await,
+                Stop::Unwanted => return,
+                Stop::Failed(error) => return self.inbox.fail(self.place, error),
+            }
+        }
+    }
+
+    async fn serve(self: &Rc<Self>, pool: &Rc<Pool>, backoff: &mut Backoff) -> Stop {
+        if self.inbox.queued_bytes(self.place).is_none() {
+            return Stop::Unwanted;
+        }
+        let (known, link) = match pool.route(&self.inbox.topic, self.partition).await {
+            Ok(route) => route,
+            Err(error) => return self.stopped_by(error),
+        };
+        let handle = match link.open_partition(&self.inbox.topic, self.partition).await {
+            Ok((handle, _)) => handle,
+            Err(trouble) => {
+                pool.forget(&known);
+                return self.stopped_by(AdminError::from(trouble));
+            }
+        };
+        let stop = self.receive(&link, handle, backoff).await;
+        link.close_partition(handle);
+        stop
+    }
+
+    /// Receives until something stops it.
+    async fn receive(self: &Rc<Self>, link: &Rc<Link>, handle: u32, backoff: &mut Backoff) -> Stop {
+        let Some(credit) = self.first_credit().await else { return Stop::Unwanted };
+        self.state.borrow_mut().refused = None;
+        let from = self.state.borrow().next;
+        let (id, answer) = link.subscribe(handle, from, credit, self);
+        match answer.recv_async().await.unwrap_or(Err(Trouble::Lost { sent: true })) {
+            Ok(Reply::Subscribed(subscribed)) => self.begun(&subscribed),
+            Ok(other) => return self.stopped_by(AdminError::from(nonsense(&other))),
+            Err(trouble) => {
+                link.unsubscribe(id);
+                return self.stopped_by(AdminError::from(trouble));
+            }
+        }
+        backoff.reset();
+        loop {
+            let changed = self.changed.notified();
+            if let Some(stop) = self.look(link, id) {
+                link.unsubscribe(id);
+                return stop;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until the application has taken enough for a subscription to be worth while.
+    async fn first_credit(&self) -> Option<u32> {
+        loop {
+            let changed = self.changed.notified();
+            let room = self.inbox.credit_bytes.saturating_sub(self.inbox.queued_bytes(self.place)?);
+            if room >= self.inbox.credit_bytes / 4 {
+                return u32::try_from(room).ok();
+            }
+            changed.await;
+        }
+    }
+
+    fn begun(&self, subscribed: &Subscribed) {
+        let mut state = self.state.borrow_mut();
+        // A delivery that came in the same breath knows better.
+        if !matches!(state.next, Position::Offset(_)) {
+            state.next = Position::Offset(subscribed.next_offset);
+        }
+    }
+
+    /// Gives credit for what was taken, and says whether to stop.
+    fn look(&self, link: &Link, id: u32) -> Option<Stop> {
+        if let Some(error) = self.state.borrow_mut().bad.take() {
+            return Some(Stop::Failed(error));
+        }
+        if let Some(refusal) = self.state.borrow_mut().refused.take() {
+            return Some(self.stopped_by(AdminError::Refused(refusal)));
+        }
+        let Some(queued) = self.inbox.queued_bytes(self.place) else { return Some(Stop::Unwanted) };
+        if link.has_ended() {
+            return Some(Stop::Again(false));
+        }
+        let left = link.credit_left(id)?;
+        let share = self.inbox.credit_bytes as i64;
+        let room = share - left - queued as i64;
+        if room >= share / 4
+            && let Ok(room) = u32::try_from(room)
+        {
+            link.grant(id, room);
+        }
+        None
+    }
+
+    /// Batches came.
+    pub fn deliver(&self, payload: &Bytes) {
+        let mut state = self.state.borrow_mut();
+        let expected = match state.next {
+            Position::Offset(offset) => offset,
+            _ => 0,
+        };
+        let mut batches = Vec::new();
+        let mut next = expected;
+        for batch in split_batches(payload) {
+            match batch {
+                Ok((header, bytes)) => {
+                    let last = header.base_offset + i64::from(header.last_offset_delta);
+                    if last >= next {
+                        batches.push(Received { header, bytes: payload.slice_ref(bytes) });
+                        next = last + 1;
+                    }
+                }
+                Err(error) => {
+                    state.bad = Some(self.bad_batch(next, &error));
+                    break;
+                }
+            }
+        }
+        if !batches.is_empty() {
+            state.next = Position::Offset(next);
+        }
+        let failed = state.bad.is_some();
+        drop(state);
+        self.inbox.push(self.place, batches);
+        if failed {
+            self.changed.notify_all();
+        }
+    }
+
+    /// The broker ended the subscription.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.state.borrow_mut().refused = Some(refusal);
+        self.changed.notify_all();
+    }
+
+    fn bad_batch(&self, offset: i64, error: &BatchError) -> ConsumeError {
+        ConsumeError::BadBatch { partition: self.partition, offset, reason: error.to_string().into() }
+    }
+
+    fn stopped_by(&self, error: AdminError) -> Stop {
+        let partition = self.partition;
+        let gone = || ConsumeError::Gone { topic: Arc::clone(&self.inbox.topic), partition };
+        match error {
+            AdminError::Refused(refusal) => match refusal.code {
+                _ if refusal.retryable => Stop::Again(true),
+                // The handle died with its topic, or with a connection: opening it again tells.
+                ErrorCode::UnknownHandle | ErrorCode::UnknownSubscription => Stop::Again(true),
+                ErrorCode::OffsetOutOfRange => {
+                    Stop::Failed(ConsumeError::OffsetOutOfRange { partition, refusal })
+                }
+                ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => Stop::Failed(gone()),
+                _ => Stop::Failed(ConsumeError::Refused { partition, refusal }),
+            },
+            AdminError::UnknownTopic { .. } | AdminError::UnknownPartition { .. } => Stop::Failed(gone()),
+            // The link was lost, or there is none: the pool keeps attempts apart.
+            AdminError::Connect(_) | AdminError::OutcomeUnknown => Stop::Again(false),
+            AdminError::BadAnswer { .. } => Stop::Again(true),
+        }
+    }
+}
