@@ -265,18 +265,12 @@ impl Connection {
         let mut input = BytesMut::new();
         while let Ok(Some(bytes)) = self.stream.recv().await {
             input.extend_from_slice(&bytes);
-            loop {
-                let consumed = match split_frame(&input).expect("the client sends good frames") {
-                    Some((frame, consumed)) => {
-                        if !self.take(world, &frame) {
-                            self.stream.shutdown();
-                            self.subscriptions.borrow_mut().clear();
-                            return;
-                        }
-                        consumed
-                    }
-                    None => break,
-                };
+            while let Some((frame, consumed)) = split_frame(&input).expect("the client sends good frames") {
+                if !self.take(world, &frame) {
+                    self.stream.shutdown();
+                    self.subscriptions.borrow_mut().clear();
+                    return;
+                }
                 let _ = input.split_to(consumed);
             }
         }
