@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::wire::Producer;
 
 /// Anything that keeps a measurement from being made.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+const PROBE_FILE: &str = "probe";
 
 /// What `goals` can be told.
 #[derive(clap::Args, Clone)]
@@ -69,9 +72,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return Err("--rounds and --operations must be 1 or more".into());
     }
     let folder = tempfile::tempdir_in(&options.dir)?;
-    // The measuring side: a core is a thread pinned to a CPU; the blocking client runs on it alone.
-    let core = CoreConfig { name: "client".into(), cpu: Some(CLIENT_CPU), ..CoreConfig::default() };
-    let report = ringlog_reactor::run(core, async { measure(options, folder.path()) })??;
+    let report = measure(options, folder.path())?;
     print(&report);
     if let Some(path) = &options.append {
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -81,29 +82,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn measure(options: &Options, folder: &Path) -> Result<Report, Failure> {
-    let probe = folder.join("probe");
+    let probe = folder.join(PROBE_FILE);
     make_probe_file(&probe)?;
     let echo_address = start_echo()?;
     let broker = Broker::start(&folder.join("data"))?;
-    let mut producer = Producer::connect(broker.address, "perf")?;
-    let warm_up = (options.operations / 4).max(1);
-    producer.publish(Ack::Disk, warm_up)?;
-    producer.publish(Ack::Memory, warm_up)?;
-
-    let rounds = (0..options.rounds)
-        .map(|_| {
-            let echo_us = echo(echo_address, options.operations)?.percentile_us(50.0);
-            let disk_us = producer.publish(Ack::Disk, options.operations)?.percentile_us(50.0);
-            let probe = probe.clone();
-            let writes = options.operations;
-            // On a thread of its own: a thread has one core, and this one is the client's.
-            let written = std::thread::spawn(move || synced_writes(&probe, writes)).join();
-            let write_us = written.map_err(|_| "the disk probe panicked")??.percentile_us(50.0);
-            let memory_us = producer.publish(Ack::Memory, options.operations)?.percentile_us(50.0);
-            Ok(Round { echo_us, write_us, disk_us, memory_us })
-        })
-        .collect::<Result<Vec<Round>, Failure>>()?;
-
+    let rounds = on_client_cpu(|| measure_rounds(options, &probe, echo_address, broker.address))?;
     let mut goals = vec![
         ratio(1, "ack disk, 1 KiB, depth 1, p50 / (D + E)", 1.2, &rounds, |round| {
             round.disk_us / (round.write_us + round.echo_us)
@@ -112,9 +95,44 @@ fn measure(options: &Options, folder: &Path) -> Result<Report, Failure> {
             round.memory_us / round.echo_us
         }),
     ];
-    drop((producer, broker));
+    drop(broker);
     goals.extend(idle(options, folder)?);
     Ok(Report { kernel: kernel()?, rounds, goals })
+}
+
+/// Runs the blocking client on a thread pinned to its CPU: a reactor core is such a thread. What the client
+/// starts inherits the pin, so brokers are started before.
+fn on_client_cpu<T: Send>(client: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+    let core = CoreConfig { name: "client".into(), cpu: Some(CLIENT_CPU), ..CoreConfig::default() };
+    std::thread::scope(|scope| {
+        let client = scope.spawn(move || ringlog_reactor::run(core, async { client() })?);
+        client.join().map_err(|_| "the client panicked")?
+    })
+}
+
+fn measure_rounds(
+    options: &Options,
+    probe: &Path,
+    echo_address: SocketAddr,
+    broker: SocketAddr,
+) -> Result<Vec<Round>, Failure> {
+    let mut producer = Producer::connect(broker, "perf")?;
+    let warm_up = (options.operations / 4).max(1);
+    producer.publish(Ack::Disk, warm_up)?;
+    producer.publish(Ack::Memory, warm_up)?;
+    (0..options.rounds)
+        .map(|_| {
+            let echo_us = echo(echo_address, options.operations)?.percentile_us(50.0);
+            let disk_us = producer.publish(Ack::Disk, options.operations)?.percentile_us(50.0);
+            let probe = probe.to_path_buf();
+            let writes = options.operations;
+            // On a thread of its own: a thread has one core, and this one is the client's.
+            let written = std::thread::spawn(move || synced_writes(&probe, writes)).join();
+            let write_us = written.map_err(|_| "the disk probe panicked")??.percentile_us(50.0);
+            let memory_us = producer.publish(Ack::Memory, options.operations)?.percentile_us(50.0);
+            Ok(Round { echo_us, write_us, disk_us, memory_us })
+        })
+        .collect()
 }
 
 /// Goal 11, on a fresh broker that nobody talks to.
