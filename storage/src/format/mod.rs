@@ -11,6 +11,11 @@ pub mod index;
 pub mod journal_file;
 pub mod segment;
 
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod golden;
+
 /// The version of every file format here. A file of another version is refused, never guessed at.
 pub const FORMAT_VERSION: u32 = 1;
 

@@ -101,21 +101,23 @@ impl Segment {
                 Found::Entry(at, entry) => (at, entry),
                 end => return (run, end),
             };
+            if entry.header.last_offset() < offset {
+                continue;
+            }
+            if run.entries.is_empty() && entry.header.base_offset > offset {
+                return (run, Found::Damage(format!("offset {offset} is missing from the segment")));
+            }
+            // Of the ones before, nothing is handed out: damage there is nobody's business now.
             if !entry.body_is_sound(&bytes[at..]) {
                 cursor.position = before;
                 let reason = format!("batch checksum at byte {} of the segment", from + at as u64);
                 return (run, Found::Damage(reason));
             }
-            if run.entries.is_empty() && entry.header.base_offset > offset {
-                return (run, Found::Damage(format!("offset {offset} is missing from the segment")));
-            }
-            if entry.header.last_offset() >= offset {
-                run.entries.push(RunEntry {
-                    base_offset: entry.header.base_offset,
-                    last_offset: entry.header.last_offset(),
-                    batch: bytes.slice(at + ENVELOPE_BYTES..at + entry.len()),
-                });
-            }
+            run.entries.push(RunEntry {
+                base_offset: entry.header.base_offset,
+                last_offset: entry.header.last_offset(),
+                batch: bytes.slice(at + ENVELOPE_BYTES..at + entry.len()),
+            });
         }
     }
 
