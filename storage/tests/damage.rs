@@ -1,0 +1,439 @@
+//! Damage is seen, named and kept: nothing with a bad checksum is served, nothing is deleted, and what is sound goes on.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{Broker, Model, batch, find_in_journal, flip, on_ring, patched, read_all};
+use ringlog_storage::format::checkpoint::Checkpoint;
+use ringlog_storage::format::{envelope, frame};
+use ringlog_storage::{AppendError, PartitionId, ReadError, RecoveryError, recover};
+
+const BLOCK: u64 = 4096;
+
+/// A broker that ended without a checkpoint behind `rounds` small appends to each of its two partitions, each in a commit
+/// of its own.
+fn crashed(dir: &Path, rounds: u32) -> (Broker, Model) {
+    let mut broker = Broker::new(dir, 2);
+    let mut model = Model::default();
+    on_ring(async {
+        let started = broker.start(1).await;
+        for round in 0..rounds * 2 {
+            model.append(&started, round % 2, 1000).await;
+        }
+        assert_eq!(started.stores[0].stats().checkpoints, 0, "all is in the journal only");
+    });
+    (broker, model)
+}
+
+fn id(partition: u32) -> PartitionId {
+    PartitionId { topic: 7, partition }
+}
+
+/// Where the frame begins that holds a batch alone.
+fn frame_of(broker: &Broker, batch: &[u8]) -> (PathBuf, u64) {
+    let (path, at) = find_in_journal(&broker.shard_dir(0), batch);
+    (path, at - (frame::HEADER_BYTES + envelope::ENVELOPE_BYTES) as u64)
+}
+
+/// Every file below a folder with its content.
+fn files_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => found.extend(files_below(&path)),
+            false => found.push((path.clone(), fs::read(path).expect("a file"))),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_torn_last_frame_is_cut() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, mut model) = crashed(dir.path(), 10);
+    let last = model.batches.get_mut(&1).and_then(Vec::pop).expect("there were ten");
+    let (path, at) = frame_of(&broker, &last);
+    flip(&path, at + 500);
+    on_ring(async {
+        let started = broker.start(1).await;
+        let summary = &started.summaries[0];
+        assert!(summary.damage.is_empty() && summary.quarantined.is_empty());
+        assert!(summary.torn_tail_bytes > 900, "{summary:?}");
+        let (_, partition) = started.partition(1);
+        assert_eq!(partition.log_end(), 27);
+        model.check(&started).await;
+        model.append(&started, 1, 1000).await;
+        model.check(&started).await;
+    });
+}
+
+#[test]
+fn a_last_frame_torn_in_its_header_is_cut() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, mut model) = crashed(dir.path(), 10);
+    let last = model.batches.get_mut(&1).and_then(Vec::pop).expect("there were ten");
+    let (path, at) = frame_of(&broker, &last);
+    flip(&path, at + 9);
+    on_ring(async {
+        let started = broker.start(1).await;
+        assert!(started.summaries[0].damage.is_empty());
+        assert_eq!(started.partition(1).1.log_end(), 27);
+        model.check(&started).await;
+    });
+}
+
+#[test]
+fn a_damaged_batch_in_the_middle_quarantines_its_partition_only() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, mut model) = crashed(dir.path(), 10);
+    let damaged = model.batches.remove(&0).expect("there were ten");
+    let (path, at) = frame_of(&broker, &damaged[4]);
+    flip(&path, at + 500);
+    let old = broker.shard_dir(0);
+    let before = files_below(&old);
+    on_ring(async {
+        let started = broker.start(1).await;
+        let summary = &started.summaries[0];
+        assert_eq!(summary.quarantined, [id(0)]);
+        assert_eq!(summary.damage.len(), 1, "{:?}", summary.damage);
+        assert_eq!((&summary.damage[0].path, summary.damage[0].partition), (&path, Some(id(0))));
+        assert!(summary.journal_damaged);
+        model.check(&started).await;
+        model.append(&started, 1, 1000).await;
+        let (store, partition) = started.partition(0);
+        assert!(matches!(store.append(&partition, &batch(1, 10)), Err(AppendError::Quarantined(_))));
+        let end = partition.log_end();
+        assert!(matches!(partition.read(end, 1000).await, Err(ReadError::Corrupt { .. })));
+        model.check(&started).await;
+    });
+    // The journal is kept as it was.
+    let kept = old.parent().expect("an epoch").with_extension("damaged");
+    let after = files_below(&kept.join("shard-0"));
+    let contents =
+        |files: Vec<(PathBuf, Vec<u8>)>| files.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+    assert!(contents(before) == contents(after), "nothing was changed or deleted");
+    // And the quarantine stays.
+    on_ring(async {
+        let started = broker.start(1).await;
+        assert_eq!(started.summaries[0].quarantined, [id(0)]);
+        model.check(&started).await;
+    });
+}
+
+#[test]
+fn an_unreadable_frame_spares_only_those_who_are_shown_to_be_complete() {
+    let in_front = (frame::HEADER_BYTES + envelope::ENVELOPE_BYTES) as u64;
+    for part in ["magic", "sequence", "envelope", "end marker"] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut broker, mut model) = crashed(dir.path(), 10);
+        let damaged = model.batches.remove(&0).expect("there were ten");
+        let (path, at) = frame_of(&broker, &damaged[4]);
+        flip(
+            &path,
+            match part {
+                "magic" => at,
+                "sequence" => at + 16,
+                "envelope" => at + 40,
+                _ => at + in_front + damaged[4].len() as u64 + 3,
+            },
+        );
+        on_ring(async {
+            let started = broker.start(1).await;
+            let summary = &started.summaries[0];
+            assert_eq!(summary.quarantined, [id(0)], "{part}: {:?}", summary.damage);
+            assert!(summary.damage.iter().any(|damage| damage.partition.is_none()), "{:?}", summary.damage);
+            model.check(&started).await;
+        });
+    }
+}
+
+#[test]
+fn behind_an_unreadable_frame_a_silent_partition_is_quarantined_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut broker = Broker::new(dir.path(), 3);
+    let mut model = Model::default();
+    on_ring(async {
+        let started = broker.start(1).await;
+        for partition in [0, 1, 2, 0, 1, 1, 1] {
+            model.append(&started, partition, 1000).await;
+        }
+    });
+    let (path, at) = frame_of(&broker, &model.batches[&0][1]);
+    flip(&path, at);
+    on_ring(async {
+        let started = broker.start(1).await;
+        // 0 has lost something, 2 might have, 1 has gone on without a gap.
+        assert_eq!(started.summaries[0].quarantined, [id(0), id(2)]);
+        model.batches.retain(|partition, _| *partition == 1);
+        model.check(&started).await;
+    });
+}
+
+#[test]
+fn a_stale_entry_that_is_valid_by_itself_is_not_taken() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, mut model) = crashed(dir.path(), 10);
+    // As if the last frame's body had not reached the medium, and an older frame's stood there, of the same length.
+    let last = model.batches.get_mut(&1).and_then(Vec::pop).expect("there were ten");
+    let (path, at) = frame_of(&broker, &last);
+    let (old_path, old_at) = frame_of(&broker, &model.batches[&1][8]);
+    assert_eq!(path, old_path);
+    let mut bytes = fs::read(&path).expect("a file");
+    let (from, to) = (old_at as usize + frame::HEADER_BYTES, old_at as usize + BLOCK as usize);
+    bytes.copy_within(from..to, at as usize + frame::HEADER_BYTES);
+    fs::write(&path, bytes).expect("written");
+    on_ring(async {
+        let started = broker.start(1).await;
+        let summary = &started.summaries[0];
+        assert!(summary.damage.is_empty() && summary.torn_tail_bytes > 0, "{summary:?}");
+        assert_eq!(started.partition(1).1.log_end(), 27);
+        model.check(&started).await;
+    });
+}
+
+#[test]
+fn frames_left_in_recycled_files_are_not_replayed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, mut model) = crashed(dir.path(), 10);
+    for _ in 0..3 {
+        on_ring(async {
+            // The files come from the epoch before, full of its frames.
+            let started = broker.start(1).await;
+            assert!(started.summaries[0].damage.is_empty());
+            assert_eq!(started.summaries[0].torn_tail_bytes, 0);
+            model.check(&started).await;
+            model.append(&started, 0, 1000).await;
+            assert_eq!(started.stores[0].stats().journal_files_made, 0);
+        });
+    }
+    on_ring(async {
+        let started = broker.start(1).await;
+        assert_eq!(started.summaries[0].replayed_batches, 1);
+    });
+}
+
+/// A batch that has the header of a later frame of the first journal wherever a block may begin.
+fn forged(salt: u64) -> bytes::Bytes {
+    let header = frame::JournalIdentity { epoch: 1, shard: 0, salt }.header(1000);
+    let build = |value: &[u8]| {
+        let mut builder = ringlog_protocol::batch::BatchBuilder::new(1 << 20);
+        builder.push(1, None, Some(value), []).expect("it fits");
+        builder.finish_plain()
+    };
+    let marks = build(&[0xee; 64 << 10]);
+    let value_at = marks.iter().position(|byte| *byte == 0xee).expect("the value is there");
+    let before = frame::HEADER_BYTES + envelope::ENVELOPE_BYTES + value_at;
+    let value: Vec<u8> = (before..).map(|at| header[at % header.len()]).take(64 << 10).collect();
+    build(&value)
+}
+
+/// Tears the last frame, which holds that batch, and recovers. True if the forged header was taken for a frame's.
+fn forgery_succeeds(salt: Option<u64>) -> bool {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut broker = Broker::new(dir.path(), 1);
+    let batch = on_ring(async {
+        let started = broker.start(1).await;
+        let checkpoint = fs::read(broker.shard_dir(0).join("checkpoint")).expect("a file");
+        let secret = Checkpoint::decode(&checkpoint).expect("sound").journal.salt;
+        let batch = forged(salt.unwrap_or(secret));
+        let appended = Model::default().append_unacked(&started, 0, &batch).await;
+        common::wait_for(&started.stores[0], appended).await;
+        batch
+    });
+    let (path, at) = frame_of(&broker, &patched(&batch, 0));
+    flip(&path, at + 100);
+    on_ring(async { !broker.start(1).await.summaries[0].damage.is_empty() })
+}
+
+#[test]
+fn a_producer_cannot_forge_a_frame_inside_its_batch() {
+    assert!(forgery_succeeds(None), "with the salt it would be taken for a frame");
+    assert!(!forgery_succeeds(Some(0)), "all else can be guessed, but not the salt");
+}
+
+#[test]
+fn a_damaged_checkpoint_quarantines_and_loses_nothing() {
+    for missing in [false, true] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut broker, _) = crashed(dir.path(), 10);
+        let checkpoint = broker.shard_dir(0).join("checkpoint");
+        match missing {
+            true => fs::remove_file(&checkpoint).expect("removed"),
+            false => flip(&checkpoint, 30),
+        }
+        let old = broker.shard_dir(0);
+        let before = files_below(&old);
+        on_ring(async {
+            let started = broker.start(1).await;
+            assert_eq!(started.summaries[0].quarantined, [id(0), id(1)]);
+            assert!(started.summaries[0].damage.iter().any(|damage| damage.path == checkpoint));
+            let (store, partition) = started.partition(0);
+            assert!(matches!(store.append(&partition, &batch(1, 10)), Err(AppendError::Quarantined(_))));
+        });
+        let kept = old.parent().expect("an epoch").with_extension("damaged").join("shard-0");
+        assert_eq!(files_below(&kept).len(), before.len());
+    }
+}
+
+#[test]
+fn a_file_of_a_newer_format_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (broker, _) = crashed(dir.path(), 3);
+    let path = broker.shard_dir(0).join("checkpoint");
+    let mut bytes = fs::read(&path).expect("a file");
+    bytes[4] = 2;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..44]), &bytes[48..]);
+    bytes[44..48].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, bytes).expect("written");
+    let config = ringlog_storage::StoreConfig {
+        previous: broker.previous,
+        ..ringlog_storage::StoreConfig::new(dir.path(), 0, 2)
+    };
+    let refused = on_ring(recover(config, broker.specs.clone()));
+    assert!(matches!(refused, Err(RecoveryError::Format { .. })), "{refused:?}");
+}
+
+/// A broker whose two partitions have several sealed segments each, after an orderly end.
+fn rolled(dir: &Path) -> (Broker, Model) {
+    let mut broker = Broker::new(dir, 2);
+    let mut model = Model::default();
+    on_ring(async {
+        let started = broker.start(1).await;
+        for round in 0..40 {
+            model.append(&started, round % 2, 9000).await;
+        }
+        started.shutdown().await;
+    });
+    assert!(segments(&broker, 0).len() > 2);
+    (broker, model)
+}
+
+fn segments(broker: &Broker, partition: u32) -> Vec<PathBuf> {
+    let files = files_below(&broker.partition_dir(partition)).into_iter().map(|(path, _)| path);
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
+}
+
+#[test]
+fn a_damaged_entry_in_a_segment_is_not_served_and_the_rest_is() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, model) = rolled(dir.path());
+    let batches = &model.batches[&0];
+    let sealed = &segments(&broker, 0)[0];
+    let at = common::find_in(sealed, &batches[2]).expect("the first segment has the third batch");
+    flip(sealed, at + 3000);
+    on_ring(async {
+        let started = broker.start(1).await;
+        let (store, partition) = started.partition(0);
+        assert!(matches!(read_all(&partition, 1 << 20).await, Err(ReadError::Corrupt { offset: 6, .. })));
+        assert_eq!(partition.read(0, 1).await.expect("sound").batches, [batches[0].clone()]);
+        assert_eq!(partition.read(9, 1).await.expect("sound").batches, [batches[3].clone()]);
+        let last = partition.log_end() - 1;
+        assert_eq!(
+            partition.read(last, 1).await.expect("sound").batches,
+            [batches[batches.len() - 1].clone()]
+        );
+        assert!(partition.quarantined().is_some());
+        assert!(matches!(store.append(&partition, &batch(1, 10)), Err(AppendError::Quarantined(_))));
+        assert!(store.stats().corrupt_reads > 0);
+        let (_, other) = started.partition(1);
+        common::check_partition(&other, &model.batches[&1]).await;
+    });
+}
+
+#[test]
+fn damaged_segment_headers_are_seen() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, model) = rolled(dir.path());
+    let all = segments(&broker, 0);
+    // A sealed one when it is read, the active one by recovery.
+    flip(&all[1], 10);
+    flip(&segments(&broker, 1)[all.len() - 1], 10);
+    on_ring(async {
+        let started = broker.start(1).await;
+        assert_eq!(started.summaries[0].quarantined, [id(1)]);
+        let (_, partition) = started.partition(0);
+        let read = read_all(&partition, 1000).await;
+        assert!(matches!(read, Err(ReadError::Corrupt { .. })), "{read:?}");
+        let (_, other) = started.partition(1);
+        assert_eq!(other.read(0, 1).await.expect("sound").batches, [model.batches[&1][0].clone()]);
+    });
+}
+
+#[test]
+fn a_segment_in_the_place_of_another_is_seen() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, _) = rolled(dir.path());
+    let (ours, others) = (segments(&broker, 0), segments(&broker, 1));
+    fs::copy(&others[0], &ours[0]).expect("copied");
+    fs::remove_file(&ours[1]).expect("removed");
+    on_ring(async {
+        let started = broker.start(1).await;
+        let (_, partition) = started.partition(0);
+        assert!(matches!(partition.read(0, 1000).await, Err(ReadError::Corrupt { .. })));
+        assert!(matches!(read_all(&partition, 1000).await, Err(ReadError::Corrupt { .. })));
+    });
+}
+
+#[test]
+fn a_short_active_segment_is_damage() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, model) = rolled(dir.path());
+    let active = segments(&broker, 0).pop().expect("there are some");
+    let len = fs::metadata(&active).expect("a file").len();
+    fs::OpenOptions::new().write(true).open(&active).and_then(|file| file.set_len(len - BLOCK)).expect("cut");
+    on_ring(async {
+        let started = broker.start(1).await;
+        assert_eq!(started.summaries[0].quarantined, [id(0)]);
+        assert_eq!(started.summaries[0].damage[0].path, active);
+        let (_, other) = started.partition(1);
+        common::check_partition(&other, &model.batches[&1]).await;
+    });
+}
+
+#[test]
+fn a_missing_or_damaged_index_is_rebuilt() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, model) = rolled(dir.path());
+    let indexes: Vec<_> = segments(&broker, 0).iter().map(|path| path.with_extension("index")).collect();
+    assert!(indexes.iter().all(|path| path.exists()));
+    fs::remove_file(&indexes[0]).expect("removed");
+    flip(&indexes[1], 60);
+    fs::write(&indexes[2], b"nonsense").expect("written");
+    on_ring(async {
+        let started = broker.start(1).await;
+        let (store, partition) = started.partition(0);
+        // From the back, so that indexes are needed.
+        for (number, expected) in model.batches[&0].iter().enumerate().rev() {
+            let read = partition.read(number as i64 * 3, 1).await.expect("sound");
+            assert_eq!(read.batches, [expected.clone()]);
+        }
+        assert!(store.stats().index_rebuilds >= 2, "{:?}", store.stats());
+        assert_eq!(store.stats().corrupt_reads, 0);
+    });
+    assert!(indexes[0].exists(), "it was written again");
+}
+
+#[test]
+fn an_index_that_is_sound_but_wrong_is_not_trusted() {
+    use ringlog_storage::format::index::{Index, IndexEntry};
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, model) = rolled(dir.path());
+    let segment = &segments(&broker, 0)[0];
+    let path = segment.with_extension("index");
+    let mut index = Index::decode(&fs::read(&path).expect("a file")).expect("sound");
+    let timestamp_before = index.max_timestamp;
+    index.entries.push(IndexEntry { relative_offset: 3, position: 20_000, timestamp_before });
+    fs::write(&path, index.encode()).expect("written");
+    on_ring(async {
+        let started = broker.start(1).await;
+        let (store, partition) = started.partition(0);
+        let read = partition.read(3, 1).await.expect("sound");
+        assert_eq!(read.batches, [model.batches[&0][1].clone()]);
+        assert!(store.stats().index_rebuilds > 0);
+        assert_eq!(partition.quarantined(), None);
+    });
+}
