@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
-use ringlog_protocol::messages::{ErrorReply, Hello, Welcome};
+use ringlog_protocol::messages::{ErrorReply, Hello, Produced, Welcome};
 use ringlog_protocol::{
     Ack, Body, ErrorCode, Frame, FrameHeader, Kind, encode_with_payload, split_frame, try_encode,
 };
@@ -24,6 +24,11 @@ impl OwnedFrame {
             panic!("the broker said {:?}", frame.message::<ErrorReply>());
         }
         frame.message().expect("the broker sends sound frames")
+    }
+
+    pub fn error(&self) -> ErrorReply {
+        let frame = Frame { header: self.header, body: &self.body, payload: &[] };
+        frame.message().expect("an error")
     }
 }
 
@@ -63,8 +68,7 @@ impl WireClient {
         client.stream.send(vec![frame]).await.expect("the broker reads");
         let answer = client.receive().await;
         if answer.header.kind == Kind::Error {
-            let frame = Frame { header: answer.header, body: &answer.body, payload: &[] };
-            return Err(frame.message::<ErrorReply>().expect("a sound error").error_code());
+            return Err(answer.error().error_code());
         }
         client.welcome = answer.message();
         Ok(client)
@@ -75,6 +79,50 @@ impl WireClient {
         let frame = try_encode(kind, request, handle, 0, body).expect("a request fits").freeze();
         self.stream.send(vec![frame]).await.expect("the broker reads");
         self.reply(request).await
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send_raw(&self, bytes: Bytes) -> std::io::Result<()> {
+        self.stream.send(vec![bytes]).await
+    }
+
+    /// Closes both ways.
+    pub fn shutdown(&self) {
+        self.stream.shutdown();
+    }
+
+    /// What the broker says until it closes the connection.
+    pub async fn read_to_end(&mut self) -> usize {
+        let mut bytes = 0;
+        while let Ok(Some(more)) = self.stream.recv().await {
+            bytes += more.len();
+        }
+        bytes
+    }
+
+    /// Sends a request and does not wait for what comes of it.
+    pub async fn tell<Q: Body>(&mut self, kind: Kind, handle: u32, body: &Q) -> u32 {
+        let request = self.take_request();
+        let frame = try_encode(kind, request, handle, 0, body).expect("a request fits").freeze();
+        self.stream.send(vec![frame]).await.expect("the broker reads");
+        request
+    }
+
+    /// The reply to a batch, or why it was refused.
+    pub async fn try_send_batch(&mut self, handle: u32, batch: Bytes) -> Result<Produced, ErrorReply> {
+        let request = self.take_request();
+        let head = encode_with_payload(Kind::Produce, request, handle, Ack::Disk.flags(), &(), batch.len());
+        self.stream.send(vec![head.freeze(), batch]).await.expect("the broker reads");
+        loop {
+            let frame = self.receive().await;
+            if frame.header.request == request && frame.header.kind == Kind::Produced {
+                return Ok(frame.message());
+            }
+            if frame.header.request == request && frame.header.kind == Kind::Error {
+                return Err(frame.error());
+            }
+            self.pushed.push_back(frame);
+        }
     }
 
     pub async fn send_batch<A: Body>(&mut self, handle: u32, ack: Ack, batch: Bytes) -> (FrameHeader, A) {
