@@ -10,6 +10,7 @@ pub mod config;
 mod connection;
 mod controller;
 mod dispatch;
+pub mod doctor;
 mod gather;
 mod handlers;
 pub mod limits;
