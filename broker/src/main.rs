@@ -1,3 +1,10 @@
-//! Not yet written.
+//! The `ringlog` binary: reads the command line, runs one subcommand, says by the exit code how it went.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

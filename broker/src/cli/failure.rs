@@ -1,0 +1,50 @@
+//! How a subcommand ends when it could not do what it was asked.
+
+use std::process::ExitCode;
+use std::{fmt, io};
+
+/// Why a subcommand did not end well.
+#[derive(Debug)]
+pub enum Failure {
+    /// Whoever read our output has had enough (`ringlog consume … | head`): no error, nothing to say.
+    OutputClosed,
+    /// What to tell the user.
+    Said(String),
+    /// The user has been told already, by the output itself.
+    Told,
+}
+
+impl Failure {
+    /// A failure with words for the user.
+    pub fn said(what: impl fmt::Display) -> Failure {
+        Failure::Said(what.to_string())
+    }
+
+    /// A failed write to standard output.
+    pub fn output(error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+            _ => Failure::said(format!("cannot write to standard output: {error}")),
+        }
+    }
+
+    /// The words of the failure, where it has some.
+    pub fn words(&self) -> &str {
+        match self {
+            Failure::Said(what) => what,
+            Failure::OutputClosed | Failure::Told => "",
+        }
+    }
+
+    /// Tells the user and gives the exit code.
+    pub fn report(self) -> ExitCode {
+        match self {
+            Failure::OutputClosed => ExitCode::SUCCESS,
+            Failure::Said(what) => {
+                eprintln!("ringlog: {what}");
+                ExitCode::FAILURE
+            }
+            Failure::Told => ExitCode::FAILURE,
+        }
+    }
+}

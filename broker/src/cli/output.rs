@@ -1,0 +1,51 @@
+//! Standard output for data: gathered while more is at hand, out at once when there is nothing to do but wait.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, BufWriter, StdoutLock, Write};
+use std::pin::pin;
+use std::task::Poll;
+
+use ringlog_client::block_on;
+
+use super::failure::Failure;
+
+/// Enough that a fast reader costs one system call in some thousand records.
+const BUFFER_BYTES: usize = 128 << 10;
+
+/// Buffered standard output.
+pub struct Output {
+    out: BufWriter<StdoutLock<'static>>,
+}
+
+impl Output {
+    /// Takes standard output for this thread.
+    pub fn new() -> Output {
+        Output { out: BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()) }
+    }
+
+    /// Writes by `print`; the bytes may wait in the buffer.
+    pub fn write(
+        &mut self,
+        print: impl FnOnce(&mut BufWriter<StdoutLock<'static>>) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        print(&mut self.out).map_err(|error| Failure::output(&error))
+    }
+
+    /// Sends out what waits in the buffer.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(|error| Failure::output(&error))
+    }
+
+    /// Waits for `future`, and first sends out what was written if that takes a while: a reader sees each record as
+    /// soon as there is no next one.
+    pub fn wait_for<F: Future>(&mut self, future: F) -> Result<F::Output, Failure> {
+        let mut future = pin!(future);
+        block_on(poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => match self.flush() {
+                Ok(()) => Poll::Pending,
+                Err(failure) => Poll::Ready(Err(failure)),
+            },
+        }))
+    }
+}
