@@ -5,6 +5,7 @@
 //! Standard output carries data and nothing else; everything for people goes to standard error.
 
 mod consume;
+mod demo;
 mod doctor;
 mod failure;
 mod format;
@@ -35,6 +36,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
     Topic(topic::TopicArgs),
     Produce(produce::ProduceArgs),
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(&cli.command);
     let outcome = match cli.command {
+        Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Topic(args) => topic::run(&args),
         Command::Produce(args) => produce::run(&args),
