@@ -31,8 +31,8 @@ pub const MAX_JOURNAL_FILES: u32 = 64;
 
 /// Default bound of log memory: what may be unflushed, and what is kept for readers near the end.
 pub const DEFAULT_TAIL_BYTES: u64 = 128 << 20;
-/// The smallest bound of log memory: one chunk open, one being committed, one being flushed.
-pub const MIN_TAIL_BYTES: u64 = 4 * CHUNK_BYTES as u64;
+/// The smallest bound of log memory: one chunk open, one being flushed.
+pub const MIN_TAIL_BYTES: u64 = 2 * CHUNK_BYTES as u64;
 
 /// Default size at which a segment is sealed and the next begins.
 pub const DEFAULT_SEGMENT_BYTES: u64 = 1 << 30;
@@ -96,7 +96,7 @@ const _: () = assert!(BLOCK_BYTES + MAX_FRAME_BYTES <= DEFAULT_JOURNAL_FILE_BYTE
 const _: () = assert!(MAX_JOURNAL_FILE_BYTES <= u32::MAX as u64);
 // What may be unflushed when a checkpoint begins to be needed fits log memory beside what comes in meanwhile.
 const _: () = assert!(2 * DEFAULT_JOURNAL_FILE_BYTES <= DEFAULT_TAIL_BYTES);
-// The largest batch's own chunk fits the smallest log memory beside a chunk of each other kind.
+// A partition is flushed before it alone fills log memory.
 const _: () = assert!(EAGER_FLUSH_BYTES <= DEFAULT_TAIL_BYTES as usize);
 const _: () = assert!(MAX_SEGMENT_POSITION <= u32::MAX as u64);
 const _: () = assert!(MAX_READ_SLICES <= 1024);

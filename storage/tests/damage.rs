@@ -409,7 +409,7 @@ fn a_missing_or_damaged_index_is_rebuilt() {
         // From the back, so that indexes are needed.
         for (number, expected) in model.batches[&0].iter().enumerate().rev() {
             let read = partition.read(number as i64 * 3, 1).await.expect("sound");
-            assert_eq!(read.batches, [expected.clone()]);
+            assert_eq!(&read.batches[..], std::slice::from_ref(expected));
         }
         assert!(store.stats().index_rebuilds >= 2, "{:?}", store.stats());
         assert_eq!(store.stats().corrupt_reads, 0);

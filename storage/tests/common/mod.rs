@@ -90,6 +90,11 @@ impl Broker {
     }
 
     pub async fn start(&mut self, shards: u32) -> Started {
+        self.start_noting(shards, |_| ()).await
+    }
+
+    /// Starts. `note` is told of the new epoch at the moment when the metadata would make it durable.
+    pub async fn start_noting(&mut self, shards: u32, note: impl Fn(PreviousEpoch)) -> Started {
         let mut all = Vec::new();
         let mut summaries = Vec::new();
         for shard in 0..shards {
@@ -98,7 +103,9 @@ impl Broker {
             all.push(recovered);
             summaries.push(summary);
         }
-        let old = self.previous.replace(PreviousEpoch { epoch: self.next_epoch(), shards });
+        let new = PreviousEpoch { epoch: self.next_epoch(), shards };
+        let old = self.previous.replace(new);
+        note(new);
         let mut stores = Vec::new();
         for recovered in all {
             stores.push(recovered.activate().await.expect("activation succeeds"));
