@@ -375,7 +375,8 @@ fn partitions_are_deleted_and_made_while_others_work() {
                 }
                 sleep(Duration::from_micros(200 * seed)).await;
                 store.delete_partition(made.id()).await.expect("deleted");
-                assert!(!fs::exists(broker.borrow().partition_dir(number)).await.expect("looked"));
+                let dir = broker.borrow().partition_dir(number);
+                assert!(!fs::exists(dir).await.expect("looked"));
             }
             producing.await;
             settle(&started, &world).await;

@@ -134,6 +134,46 @@ fn segments_roll_files_are_recycled_and_chunks_evicted() {
 }
 
 #[test]
+fn an_index_of_what_was_not_synced_is_removed_by_recovery() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut broker = Broker::new(dir.path(), 1);
+    broker.journal_file_bytes = 16 << 20;
+    broker.tail_bytes = 32 << 20;
+    broker.specs[0].config.segment_bytes = 1 << 20;
+    let mut model = Model::default();
+    for _ in 0..2 {
+        // Enough for eager flushes, and so for sealed segments with indexes, without a checkpoint.
+        on_ring(async {
+            let started = broker.start(1).await;
+            for _ in 0..250 {
+                model.append(&started, 0, 10_000).await;
+            }
+            let stats = started.stores[0].stats();
+            assert_eq!((stats.checkpoints, stats.rolls > 0), (0, true), "{stats:?}");
+        });
+    }
+    let names = |extension: &str| {
+        let entries = std::fs::read_dir(broker.partition_dir(0)).expect("a folder");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        paths.filter(|path| path.extension().is_some_and(|found| found == extension)).count()
+    };
+    let before = names("index");
+    on_ring(broker.recover_only(1));
+    assert!(names("index") < before, "{} of {before}", names("index"));
+    on_ring(async {
+        let started = broker.start(1).await;
+        model.check(&started).await;
+        // From the back, by index.
+        let (store, partition) = started.partition(0);
+        for (number, expected) in model.batches[&0].iter().enumerate().rev().step_by(7) {
+            let read = partition.read(number as i64 * 3, 1).await.expect("sound");
+            assert_eq!(&read.batches[..], std::slice::from_ref(expected));
+        }
+        assert_eq!(store.stats().corrupt_reads, 0);
+    });
+}
+
+#[test]
 fn one_turn_of_appends_shares_a_commit() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut broker = Broker::new(dir.path(), 4);
