@@ -125,6 +125,26 @@ fn a_damaged_batch_in_the_middle_quarantines_its_partition_only() {
 }
 
 #[test]
+fn every_shard_sees_that_a_journal_is_damaged() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, mut model) = crashed(dir.path(), 10);
+    let damaged = model.batches.remove(&0).expect("there were ten");
+    let (path, at) = frame_of(&broker, &damaged[4]);
+    flip(&path, at + 500);
+    on_ring(async {
+        let started = broker.start(2).await;
+        assert!(started.summaries.iter().all(|summary| summary.journal_damaged));
+        assert_eq!(started.summaries[0].quarantined, [id(0)]);
+        assert!(started.summaries[1].quarantined.is_empty());
+        assert!(
+            started.stores.iter().all(|store| store.stats().journal_files_made > 0),
+            "nothing is recycled"
+        );
+        model.check(&started).await;
+    });
+}
+
+#[test]
 fn an_unreadable_frame_spares_only_those_who_are_shown_to_be_complete() {
     let in_front = (frame::HEADER_BYTES + envelope::ENVELOPE_BYTES) as u64;
     for part in ["magic", "sequence", "envelope", "end marker"] {

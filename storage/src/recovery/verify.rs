@@ -60,8 +60,11 @@ pub(super) async fn verify(
     places: &mut Places,
     summary: &mut RecoverySummary,
 ) -> Result<Plan, RecoveryError> {
+    // Other shards' partitions too: whether there is damage must come out the same on every shard.
+    let known = journals.journals.iter().flat_map(|journal| &journal.checkpoint.partitions);
+    let own = places.values().map(|place| &place.point);
     let tracked =
-        places.iter().map(|(id, place)| (*id, Tracked { end: place.point.next_offset, suspect: false }));
+        known.chain(own).map(|point| (point.id, Tracked { end: point.next_offset, suspect: false }));
     let tracked = tracked.collect();
     let mut verifier = Verifier { places, tracked, summary };
     let mut plan = Plan { frames: Vec::new() };
@@ -171,7 +174,7 @@ impl Verifier<'_> {
         let suspects = self.tracked.iter_mut().filter(|(_, tracked)| tracked.suspect);
         for (id, tracked) in suspects {
             tracked.suspect = false;
-            let place = self.places.get_mut(id).expect("every tracked partition has a place");
+            let place = self.places.get_mut(id).expect("only a place is suspected");
             if place.damage.is_none() {
                 let reason =
                     "part of the journal is unreadable, and nothing behind it shows that the log is complete";
