@@ -3,18 +3,24 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-struct Unparker(Thread);
+/// A thread that waits. The flag tells a wake-up that is meant for this wait from others that unpark the thread.
+struct Unparker {
+    thread: Thread,
+    woken: AtomicBool,
+}
 
 impl Wake for Unparker {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
+        self.woken.store(true, Ordering::Release);
+        self.thread.unpark();
     }
 }
 
@@ -23,14 +29,19 @@ impl Wake for Unparker {
 /// Every future of this crate can be waited for in this way; no runtime is needed. Do not call it from
 /// inside an async task: it blocks that task's whole thread.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unparker(thread::current())));
+    let unparker = Arc::new(Unparker { thread: thread::current(), woken: AtomicBool::new(false) });
+    let waker = Waker::from(Arc::clone(&unparker));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => return output,
-            // A wake-up between poll and park is not lost: unpark leaves a token that makes park return at once.
-            Poll::Pending => thread::park(),
+            // A wake-up between the look at the flag and the park is not lost: unpark leaves a token that makes park return at once.
+            Poll::Pending => {
+                while !unparker.woken.swap(false, Ordering::Acquire) {
+                    thread::park();
+                }
+            }
         }
     }
 }
@@ -45,5 +56,27 @@ mod tests {
         let other = thread::spawn(move || sender.send(7));
         assert_eq!(block_on(receiver.recv_async()), Ok(7));
         assert!(other.join().is_ok());
+    }
+
+    #[test]
+    fn a_wait_inside_another_does_not_eat_its_wake_up() {
+        let (outer_sender, outer) = flume::bounded(1);
+        let (inner_sender, inner) = flume::bounded(1);
+        let mut first = true;
+        let result = block_on(async {
+            let mut outer = std::pin::pin!(outer.recv_async());
+            std::future::poll_fn(|context| {
+                let state = outer.as_mut().poll(context);
+                if std::mem::take(&mut first) {
+                    // The outer future is woken while the inner one is waited for.
+                    let (outer_sender, inner_sender) = (outer_sender.clone(), inner_sender.clone());
+                    thread::spawn(move || outer_sender.send(1).and_then(|()| inner_sender.send(2)));
+                    assert_eq!(block_on(inner.recv_async()), Ok(2));
+                }
+                state
+            })
+            .await
+        });
+        assert_eq!(result, Ok(1));
     }
 }

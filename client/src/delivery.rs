@@ -37,7 +37,10 @@ impl Delivery {
 
     /// Blocks the calling thread until the record is acknowledged or failed. Not for use inside an async task.
     pub fn wait(self) -> Result<Acked, DeliveryError> {
-        block_on(self)
+        match self.try_result() {
+            Some(result) => result,
+            None => block_on(self),
+        }
     }
 
     /// The result, if it is there already.

@@ -1,13 +1,8 @@
 //! A producer's lane to one partition: takes its batches in order, keeps some in flight, and brings every one to an outcome.
 //!
-//! Invariants:
-//! - Batches are accepted in the order in which they were taken. While a batch that was refused for now waits to be resent, nothing new is
-//!   sent; one that was refused after a later one had been accepted fails, since resending it would break the order.
-//! - A batch whose bytes may have left and whose answer is lost is never resent: the broker may have it.
-//! - After a refusal one batch at a time is sent until one is accepted.
+//! The order of batches is `window`'s; the lane adds the link, the clock and the accumulator.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +14,7 @@ use ringlog_reactor::{Instant, Notify, now, sleep, timeout};
 use super::backoff::Backoff;
 use super::link::{Link, Trouble};
 use super::pool::Pool;
+use super::window::{Answer, Settled, Window};
 use crate::accumulator::{Accumulator, Batch, Take};
 use crate::compression;
 use crate::error::{AdminError, DeliveryError, Refusal};
@@ -33,14 +29,7 @@ pub(crate) struct Lane {
 
 #[derive(Default)]
 struct State {
-    flights: VecDeque<Flight>,
-    next_flight: u64,
-    /// The latest flight that was accepted.
-    accepted: Option<u64>,
-    /// Batches to be sent again, before any new one.
-    again: VecDeque<Finished>,
-    /// One at a time, until one is accepted.
-    probing: bool,
+    window: Window<Finished>,
     /// The handle is not known any more.
     reopen: bool,
     not_before: Option<Instant>,
@@ -48,14 +37,6 @@ struct State {
     /// What stood in the way last.
     obstacle: Option<Arc<str>>,
     open: Option<(Rc<Link>, u32)>,
-}
-
-/// A batch that was sent.
-struct Flight {
-    id: u64,
-    finished: Finished,
-    /// It came back, and may be sent again.
-    returned: Option<Option<Refusal>>,
 }
 
 /// A batch and its bytes as they go over the wire.
@@ -89,9 +70,12 @@ impl Lane {
             if let Some((link, handle)) = state.open.take() {
                 link.close_partition(handle);
             }
-            (std::mem::take(&mut state.flights), std::mem::take(&mut state.again))
+            state.window.clear()
         };
-        drop(left);
+        for (finished, away) in left {
+            let error = if away { DeliveryError::OutcomeUnknown } else { DeliveryError::Closed };
+            finished.batch.settle(Err(error));
+        }
     }
 
     /// Serves the lane until its producer is gone, which drops this future.
@@ -133,7 +117,7 @@ impl Lane {
 
     /// When the oldest batch that waits fails; none if nothing waits.
     fn deadline(&self) -> Option<Instant> {
-        let again = self.state.borrow().again.front().map(|finished| finished.batch.opened_at);
+        let again = self.state.borrow().window.first_again().map(|finished| finished.batch.opened_at);
         let oldest = again.or_else(|| self.owner.oldest(self.partition));
         oldest.map(|opened_at| opened_at + self.owner.settings.delivery_timeout)
     }
@@ -162,7 +146,7 @@ impl Lane {
                 // The link has given back what it had.
                 let mut state = self.state.borrow_mut();
                 state.open = None;
-                state.regroup();
+                state.window.regroup();
                 return Obstacle::Later("the connection to the broker was lost".into(), false);
             }
             if self.must_reopen() {
@@ -175,13 +159,10 @@ impl Lane {
         }
     }
 
+    /// Whether the handle is gone, and nothing is under way that would be answered on it.
     fn must_reopen(&self) -> bool {
         let mut state = self.state.borrow_mut();
-        let must = state.reopen && state.flights.iter().all(|flight| flight.returned.is_some());
-        if must {
-            state.regroup();
-        }
-        must
+        state.reopen && (state.window.regroup() || state.window.is_empty())
     }
 
     /// Sends as much as may go now. Says when to look again, if not at the next change.
@@ -189,11 +170,7 @@ impl Lane {
         let now = now();
         {
             let mut state = self.state.borrow_mut();
-            if state.flights.iter().any(|flight| flight.returned.is_some()) {
-                if state.flights.iter().any(|flight| flight.returned.is_none()) {
-                    return None;
-                }
-                state.regroup();
+            if state.window.regroup() {
                 let pause = state.backoff.next_pause();
                 state.not_before = Some(now + pause);
             }
@@ -202,11 +179,11 @@ impl Lane {
         if let Some(at) = self.state.borrow().not_before.filter(|at| *at > now) {
             return Some(at);
         }
-        while self.has_window() {
+        while self.state.borrow().window.is_open(self.owner.settings.max_in_flight) {
             if self.owner.settings.ack == Ack::None && link.is_congested(&self.changed) {
                 return None;
             }
-            let again = self.state.borrow_mut().again.pop_front();
+            let again = self.state.borrow_mut().window.take_again();
             let finished = match again {
                 Some(finished) => finished,
                 None => match self.owner.take(self.partition, now) {
@@ -223,30 +200,21 @@ impl Lane {
         None
     }
 
-    fn has_window(&self) -> bool {
-        let state = self.state.borrow();
-        let window = if state.probing { 1 } else { self.owner.settings.max_in_flight };
-        state.flights.len() < window
-    }
-
     fn send(self: &Rc<Self>, link: &Rc<Link>, handle: u32, mut finished: Finished) {
-        let id = {
-            let mut state = self.state.borrow_mut();
-            state.next_flight += 1;
-            state.next_flight
-        };
+        let flight = self.state.borrow().window.next_flight();
+        // From now on, if nobody settles it, its outcome is unknown.
         finished.batch.sent = true;
-        let answered = link.produce(handle, self.owner.settings.ack, finished.bytes.clone(), self, id);
+        let answered = link.produce(handle, self.owner.settings.ack, finished.bytes.clone(), self, flight);
         if answered {
-            self.state.borrow_mut().flights.push_back(Flight { id, finished, returned: None });
+            self.state.borrow_mut().window.sent(finished);
         } else {
             finished.batch.settle(Ok(-1));
         }
     }
 
     /// A batch was answered, or its link was lost.
-    pub fn answer(&self, id: u64, answer: Result<Reply, Trouble>) {
-        let settled = self.state.borrow_mut().answer(id, answer);
+    pub fn answer(&self, flight: u64, answer: Result<Reply, Trouble>) {
+        let settled = self.state.borrow_mut().answer(flight, answer);
         for (finished, result) in settled {
             finished.batch.settle(result);
         }
@@ -264,8 +232,8 @@ impl Lane {
         loop {
             let expired = {
                 let mut state = self.state.borrow_mut();
-                match state.again.front() {
-                    Some(front) if late(front.batch.opened_at) => state.again.pop_front(),
+                match state.window.first_again() {
+                    Some(first) if late(first.batch.opened_at) => state.window.take_again(),
                     _ => break,
                 }
             };
@@ -279,8 +247,11 @@ impl Lane {
 
     /// Fails everything that has not been sent.
     fn fail_waiting(&self, error: &DeliveryError) {
-        let again = std::mem::take(&mut self.state.borrow_mut().again);
-        again.into_iter().for_each(|finished| finished.batch.settle(Err(error.clone())));
+        loop {
+            let again = self.state.borrow_mut().window.take_again();
+            let Some(finished) = again else { break };
+            finished.batch.settle(Err(error.clone()));
+        }
         let all_linger_is_over = now() + self.owner.settings.linger;
         while let Take::Batch(batch) = self.owner.take(self.partition, all_linger_is_over) {
             batch.settle(Err(error.clone()));
@@ -292,71 +263,24 @@ impl Lane {
     }
 }
 
-/// Outcomes to be told once the state is not borrowed any more.
-type Settled = Vec<(Finished, Result<i64, DeliveryError>)>;
-
 impl State {
-    fn answer(&mut self, id: u64, answer: Result<Reply, Trouble>) -> Settled {
-        let Some(place) = self.flights.iter().position(|flight| flight.id == id) else { return Vec::new() };
-        match answer {
-            Ok(Reply::Produced(produced)) => self.accept(place, produced.base_offset),
+    fn answer(&mut self, flight: u64, answer: Result<Reply, Trouble>) -> Settled<Finished> {
+        let answer = match answer {
+            Ok(Reply::Produced(produced)) => {
+                self.not_before = None;
+                self.backoff.reset();
+                Answer::Accepted(produced.base_offset)
+            }
             Err(Trouble::Refused(refusal)) if may_resend(&refusal) => {
                 self.reopen |= refusal.code == ErrorCode::UnknownHandle;
-                if self.accepted.is_none_or(|accepted| accepted < id) {
-                    self.obstacle = Some(Arc::from(refusal.to_string()));
-                    self.come_back(place, Some(refusal));
-                    return Vec::new();
-                }
-                self.settle(place, Err(DeliveryError::Overtaken { refusal }))
+                self.obstacle = Some(Arc::from(refusal.to_string()));
+                Answer::NotNow(refusal)
             }
-            Err(Trouble::Refused(refusal)) => self.settle(place, Err(DeliveryError::Refused(refusal))),
-            Err(Trouble::Lost { sent: false }) => {
-                self.come_back(place, None);
-                Vec::new()
-            }
-            Ok(_) | Err(Trouble::Lost { .. } | Trouble::Nonsense(_)) => {
-                self.settle(place, Err(DeliveryError::OutcomeUnknown))
-            }
-        }
-    }
-
-    fn accept(&mut self, place: usize, base_offset: i64) -> Settled {
-        self.probing = false;
-        self.not_before = None;
-        self.backoff.reset();
-        self.accepted = self.accepted.max(self.flights.get(place).map(|flight| flight.id));
-        let mut settled = self.settle(place, Ok(base_offset));
-        // What was refused before it cannot be resent behind it.
-        let mut kept = VecDeque::with_capacity(self.flights.len());
-        for (index, mut flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
-            match flight.returned.take() {
-                Some(Some(refusal)) if index < place => {
-                    settled.push((flight.finished, Err(DeliveryError::Overtaken { refusal })));
-                }
-                returned => kept.push_back(Flight { returned, ..flight }),
-            }
-        }
-        self.flights = kept;
-        settled
-    }
-
-    fn settle(&mut self, place: usize, result: Result<i64, DeliveryError>) -> Settled {
-        self.flights.remove(place).map(|flight| (flight.finished, result)).into_iter().collect()
-    }
-
-    fn come_back(&mut self, place: usize, refusal: Option<Refusal>) {
-        if let Some(flight) = self.flights.get_mut(place) {
-            flight.finished.batch.sent = false;
-            flight.returned = Some(refusal);
-        }
-    }
-
-    /// All flights have come back: they go again, before anything else, in their order.
-    fn regroup(&mut self) {
-        self.probing |= self.flights.iter().any(|flight| matches!(flight.returned, Some(Some(_))));
-        while let Some(flight) = self.flights.pop_back() {
-            self.again.push_front(flight.finished);
-        }
+            Err(Trouble::Refused(refusal)) => Answer::Never(refusal),
+            Err(Trouble::Lost { sent: false }) => Answer::NotSent,
+            Ok(_) | Err(Trouble::Lost { .. } | Trouble::Nonsense(_)) => Answer::Unknown,
+        };
+        self.window.answer(flight, answer)
     }
 }
 

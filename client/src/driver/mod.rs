@@ -10,6 +10,7 @@ mod link;
 mod pool;
 mod subscription;
 pub(crate) mod thread;
+mod window;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -1,0 +1,284 @@
+//! The batches of one partition that are on their way, and the order they must keep. Pure: no link, no clock.
+//!
+//! Invariants:
+//! - Batches are accepted in the order in which they were first sent. While one that was refused for now has not been sent again, nothing new is
+//!   sent; one whose refusal comes after a later batch was accepted fails, since resending it would break the order.
+//! - A batch whose bytes may have left and whose answer is lost is never sent again: the broker may have it.
+//! - After a refusal one batch at a time is sent until one is accepted.
+
+use std::collections::VecDeque;
+
+use crate::error::{DeliveryError, Refusal};
+
+/// What became of a batch that was sent.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// It is in the log, from this offset on.
+    Accepted(i64),
+    /// It is not in the log, and may be sent again.
+    NotNow(Refusal),
+    /// It is not in the log and never will be.
+    Never(Refusal),
+    /// Its bytes have not left.
+    NotSent,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Batches with their results, in the order of their sends.
+pub(crate) type Settled<B> = Vec<(B, Result<i64, DeliveryError>)>;
+
+#[derive(Debug)]
+pub(crate) struct Window<B> {
+    flights: VecDeque<Flight<B>>,
+    last_flight: u64,
+    /// The latest flight that was accepted.
+    accepted: u64,
+    /// Batches to be sent again, before any new one.
+    again: VecDeque<B>,
+    probing: bool,
+}
+
+#[derive(Debug)]
+struct Flight<B> {
+    id: u64,
+    batch: B,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Away,
+    /// It came back, and may be sent again.
+    Back(Option<Refusal>),
+}
+
+impl<B> Default for Window<B> {
+    fn default() -> Self {
+        Self { flights: VecDeque::new(), last_flight: 0, accepted: 0, again: VecDeque::new(), probing: false }
+    }
+}
+
+impl<B> Window<B> {
+    /// Whether one more batch may be sent, with at most `max` on their way.
+    pub fn is_open(&self, max: usize) -> bool {
+        let limit = if self.probing { 1 } else { max };
+        self.flights.len() < limit && self.flights.iter().all(|flight| flight.is_away())
+    }
+
+    /// The batch that must be sent before any new one.
+    pub fn first_again(&self) -> Option<&B> {
+        self.again.front()
+    }
+
+    /// Takes that batch out.
+    pub fn take_again(&mut self) -> Option<B> {
+        self.again.pop_front()
+    }
+
+    /// The number of the next batch that is sent.
+    pub fn next_flight(&self) -> u64 {
+        self.last_flight + 1
+    }
+
+    /// Notes that a batch was sent, as `next_flight`.
+    pub fn sent(&mut self, batch: B) {
+        self.last_flight += 1;
+        self.flights.push_back(Flight { id: self.last_flight, batch, state: State::Away });
+    }
+
+    /// Takes an answer, and gives the batches that have their result now.
+    pub fn answer(&mut self, id: u64, answer: Answer) -> Settled<B> {
+        let Some(place) = self.flights.iter().position(|flight| flight.id == id) else { return Vec::new() };
+        match answer {
+            Answer::Accepted(base_offset) => self.accept(place, base_offset),
+            Answer::NotNow(refusal) if self.accepted > id => {
+                self.settle(place, Err(DeliveryError::Overtaken { refusal }))
+            }
+            Answer::NotNow(refusal) => self.come_back(place, Some(refusal)),
+            Answer::NotSent => self.come_back(place, None),
+            Answer::Never(refusal) => self.settle(place, Err(DeliveryError::Refused(refusal))),
+            Answer::Unknown => self.settle(place, Err(DeliveryError::OutcomeUnknown)),
+        }
+    }
+
+    /// Once no batch is away any more, puts those that came back before everything else, in their order. True if there were any.
+    pub fn regroup(&mut self) -> bool {
+        if self.flights.is_empty() || self.flights.iter().any(Flight::is_away) {
+            return false;
+        }
+        self.probing |= self.flights.iter().any(|flight| matches!(flight.state, State::Back(Some(_))));
+        while let Some(flight) = self.flights.pop_back() {
+            self.again.push_front(flight.batch);
+        }
+        true
+    }
+
+    /// Whether no batch is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Takes everything out; the flag says that the batch was away.
+    pub fn clear(&mut self) -> Vec<(B, bool)> {
+        let again = std::mem::take(&mut self.again).into_iter().map(|batch| (batch, false));
+        let flights = std::mem::take(&mut self.flights).into_iter();
+        again
+            .chain(flights.map(|flight| {
+                let away = flight.is_away();
+                (flight.batch, away)
+            }))
+            .collect()
+    }
+
+    fn accept(&mut self, place: usize, base_offset: i64) -> Settled<B> {
+        self.probing = false;
+        let later = self.flights.split_off(place);
+        let mut settled = Vec::with_capacity(1);
+        // What was refused before it cannot be sent again behind it.
+        for flight in std::mem::take(&mut self.flights) {
+            match flight.state {
+                State::Back(Some(refusal)) => {
+                    settled.push((flight.batch, Err(DeliveryError::Overtaken { refusal })));
+                }
+                _ => self.flights.push_back(flight),
+            }
+        }
+        let mut later = later.into_iter();
+        if let Some(flight) = later.next() {
+            self.accepted = self.accepted.max(flight.id);
+            settled.push((flight.batch, Ok(base_offset)));
+        }
+        self.flights.extend(later);
+        settled
+    }
+
+    fn settle(&mut self, place: usize, result: Result<i64, DeliveryError>) -> Settled<B> {
+        self.flights.remove(place).map(|flight| (flight.batch, result)).into_iter().collect()
+    }
+
+    fn come_back(&mut self, place: usize, refusal: Option<Refusal>) -> Settled<B> {
+        if let Some(flight) = self.flights.get_mut(place) {
+            flight.state = State::Back(refusal);
+        }
+        Vec::new()
+    }
+}
+
+impl<B> Flight<B> {
+    fn is_away(&self) -> bool {
+        matches!(self.state, State::Away)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlog_protocol::ErrorCode;
+
+    use super::*;
+
+    fn busy() -> Refusal {
+        Refusal { code: ErrorCode::Overloaded, retryable: true, message: "busy".into() }
+    }
+
+    fn with_sent(count: u32) -> Window<u32> {
+        let mut window = Window::default();
+        (0..count).for_each(|batch| window.sent(batch));
+        window
+    }
+
+    #[test]
+    fn nothing_new_is_sent_while_a_refused_batch_has_not_gone_again() {
+        let mut window = with_sent(2);
+        assert!(window.answer(1, Answer::NotNow(busy())).is_empty());
+        assert!(!window.is_open(5), "one has come back");
+        assert!(!window.regroup(), "the other is away");
+        assert!(window.answer(2, Answer::NotNow(busy())).is_empty());
+        assert!(window.regroup());
+        assert_eq!((window.take_again(), window.take_again()), (Some(0), Some(1)));
+    }
+
+    #[test]
+    fn after_a_refusal_one_at_a_time_goes_until_one_is_accepted() {
+        let mut window = with_sent(1);
+        window.answer(1, Answer::NotNow(busy()));
+        window.regroup();
+        assert!(window.is_open(5));
+        let batch = window.take_again().expect("it came back");
+        window.sent(batch);
+        assert!(!window.is_open(5), "probing");
+        assert_eq!(window.answer(2, Answer::Accepted(7)), [(0, Ok(7))]);
+        window.sent(1);
+        assert!(window.is_open(5));
+    }
+
+    #[test]
+    fn a_refused_batch_fails_when_a_later_one_was_accepted_before_or_after() {
+        for order in [[1, 2], [2, 1]] {
+            let mut window = with_sent(2);
+            let mut settled = Vec::new();
+            for id in order {
+                let answer = if id == 1 { Answer::NotNow(busy()) } else { Answer::Accepted(3) };
+                settled.extend(window.answer(id, answer));
+            }
+            settled.sort_by_key(|(batch, _)| *batch);
+            assert_eq!(settled, [(0, Err(DeliveryError::Overtaken { refusal: busy() })), (1, Ok(3))]);
+        }
+    }
+
+    #[test]
+    fn what_was_not_sent_goes_again_and_what_may_have_left_does_not() {
+        let mut window = with_sent(2);
+        assert_eq!(window.answer(1, Answer::Unknown), [(0, Err(DeliveryError::OutcomeUnknown))]);
+        assert!(window.answer(2, Answer::NotSent).is_empty());
+        assert!(window.regroup());
+        assert_eq!(window.take_again(), Some(1));
+        assert!(window.is_open(5), "a lost link is no reason to probe");
+    }
+
+    fn xorshift(state: &mut u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state
+    }
+
+    /// A broker that appends in order, refuses at random, and answers late and out of order.
+    #[test]
+    fn whatever_is_refused_the_log_keeps_the_order_and_every_batch_has_one_result() {
+        const BATCHES: u32 = 40;
+        let mut seed = 0x5EED_0BED;
+        for _ in 0..2_000 {
+            let mut window: Window<u32> = Window::default();
+            let (mut next, mut log, mut answers, mut results) = (0, Vec::new(), Vec::new(), Vec::new());
+            while results.len() < BATCHES as usize {
+                window.regroup();
+                while window.is_open(5) && (window.first_again().is_some() || next < BATCHES) {
+                    let batch = window.take_again().unwrap_or_else(|| {
+                        next += 1;
+                        next - 1
+                    });
+                    let id = window.next_flight();
+                    let answer = match xorshift(&mut seed) % 4 {
+                        0 => Answer::NotNow(busy()),
+                        _ => {
+                            log.push(batch);
+                            Answer::Accepted(log.len() as i64 - 1)
+                        }
+                    };
+                    window.sent(batch);
+                    answers.push((id, answer));
+                }
+                let (id, answer) = answers.swap_remove(xorshift(&mut seed) as usize % answers.len());
+                results.extend(window.answer(id, answer));
+            }
+            assert!(log.is_sorted_by(|a, b| a < b), "{log:?}");
+            let mut seen: Vec<u32> = results.iter().map(|(batch, _)| *batch).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..BATCHES).collect::<Vec<_>>());
+            for (batch, result) in results {
+                assert_eq!(result.is_ok(), log.contains(&batch));
+            }
+        }
+    }
+}
