@@ -1,0 +1,16 @@
+//! The real binary as a process, talked to over TCP and by the command line, as people use it.
+//!
+//! One test program, so that the helpers are built once and the brokers of all tests share the machine's cores as
+//! the test runner hands them out.
+#![forbid(unsafe_code)]
+
+mod bad_input;
+mod consume;
+mod crash;
+mod demo;
+mod helpers;
+mod produce;
+mod readers;
+mod startup;
+mod topic;
+mod wire;
