@@ -499,3 +499,6 @@ fn push(builder: &mut BatchBuilder, timestamp_ms: i64, record: &Record) -> u32 {
     let pushed = builder.push(timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers(record));
     pushed.expect("the record was measured and fits") as u32
 }
+
+#[cfg(test)]
+mod tests;
