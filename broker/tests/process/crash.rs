@@ -12,6 +12,8 @@ use super::helpers::{Broker, PATIENCE, Running, folder};
 
 const PARTITIONS: u32 = 3;
 const CYCLES: usize = 10;
+/// Acks before the first kill; later ones wait for more.
+const FEWEST: usize = 200;
 
 /// Where a line was acknowledged.
 type Place = (u32, i64);
@@ -37,7 +39,7 @@ fn kill_and_check(cores: impl Fn(usize) -> &'static str) {
             check(&broker, &acked);
         }
         // Some lines more each time, so that the kill does not always meet the same moment.
-        produce_and_kill(broker, cycle, 200 + 700 * cycle, &mut acked);
+        produce_and_kill(broker, cycle, FEWEST + 700 * cycle, &mut acked);
     }
     finish(data.path(), cores(CYCLES), &acked);
 }
@@ -79,6 +81,7 @@ fn produce_and_kill(broker: Broker, cycle: usize, enough: usize, acked: &mut Has
             broker.kill();
         }
     }
+    assert!(acked.len() >= (cycle + 1) * FEWEST, "too little was acknowledged to show anything");
     let ran = producer.finish().code(1);
     assert!(ran.last_words().starts_with("acked "), "{}", ran.stderr);
     feeder.join().expect("the feeder ends with the producer");
