@@ -6,6 +6,8 @@ use crate::PartitionSpec;
 
 const LOG: &str = ".log";
 const OFFSET_DIGITS: usize = 20;
+/// What a topic's folder has of its name: a file's name has at most 255 bytes, `@` and the longest id take 21.
+const NAME_BYTES: usize = 255 - 21;
 
 /// The folder of an epoch's journals.
 pub(crate) fn epoch_dir(data_dir: &Path, epoch: u64) -> PathBuf {
@@ -35,9 +37,12 @@ pub(crate) fn is_journal_file(name: &str) -> bool {
     name.strip_prefix("journal-").is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
-/// The folder of a topic.
+/// The folder of a topic. Its id makes it the only one; the name is there for people, and is cut where the two would
+/// be longer than a file's name may be.
 pub(crate) fn topic_dir(data_dir: &Path, name: &str, id: u64) -> PathBuf {
-    data_dir.join("topics").join(format!("{name}@{id}"))
+    let cut = name.len().min(NAME_BYTES);
+    // A topic's name is ASCII: it can be cut anywhere.
+    data_dir.join("topics").join(format!("{}@{id}", &name[..cut]))
 }
 
 pub(crate) fn partition_dir(data_dir: &Path, spec: &PartitionSpec) -> PathBuf {
@@ -78,6 +83,14 @@ mod tests {
         let path = segment_file(Path::new("p"), 42);
         assert_eq!(path, Path::new("p/00000000000000000042.log"));
         assert_eq!(segment_base("00000000000000000042.log"), Some(42));
+    }
+
+    #[test]
+    fn the_folder_of_the_longest_topic_can_be_made() {
+        let longest = "n".repeat(ringlog_protocol::limits::MAX_TOPIC_NAME);
+        let name = topic_dir(Path::new(""), &longest, u64::MAX);
+        assert_eq!(name.file_name().map(|name| name.len()), Some(255));
+        assert_ne!(name, topic_dir(Path::new(""), &longest, 1));
     }
 
     #[test]
