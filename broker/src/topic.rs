@@ -69,6 +69,8 @@ pub fn wire_ack(ack: TopicAck) -> Ack {
     }
 }
 
+/// Kafka's default: a record stays for seven days.
+const DEFAULT_RETENTION_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 const MIN_SEGMENT_BYTES: u64 = ringlog_storage::limits::MIN_SEGMENT_BYTES;
 const MAX_SEGMENT_BYTES: u64 = ringlog_storage::limits::MAX_SEGMENT_BYTES;
 
@@ -79,7 +81,7 @@ struct Setting {
     apply: fn(&str, &mut PartitionConfig) -> bool,
 }
 
-const SETTINGS: [Setting; 3] = [
+const SETTINGS: [Setting; 5] = [
     Setting {
         key: "ack",
         help: "disk or memory: what must be reached before a record can be read",
@@ -89,6 +91,16 @@ const SETTINGS: [Setting; 3] = [
         key: "max.message.bytes",
         help: "the largest record batch, 1024 to 8388608",
         apply: set_max_message_bytes,
+    },
+    Setting {
+        key: "retention.bytes",
+        help: "bytes of newer segments behind which an old one goes, -1 for no limit (default)",
+        apply: set_retention_bytes,
+    },
+    Setting {
+        key: "retention.ms",
+        help: "milliseconds a record stays, -1 for ever (default: 604800000, seven days)",
+        apply: set_retention_ms,
     },
     Setting {
         key: "segment.bytes",
@@ -113,6 +125,26 @@ fn set_max_message_bytes(value: &str, config: &mut PartitionConfig) -> bool {
     true
 }
 
+fn set_retention_bytes(value: &str, config: &mut PartitionConfig) -> bool {
+    set_limit(value, &mut config.retention_bytes)
+}
+
+fn set_retention_ms(value: &str, config: &mut PartitionConfig) -> bool {
+    set_limit(value, &mut config.retention_ms)
+}
+
+/// A number, or -1 for no limit, as Kafka writes it.
+fn set_limit(value: &str, limit: &mut Option<u64>) -> bool {
+    *limit = match value {
+        "-1" => None,
+        _ => match value.parse() {
+            Ok(number) => Some(number),
+            Err(_) => return false,
+        },
+    };
+    true
+}
+
 fn set_segment_bytes(value: &str, config: &mut PartitionConfig) -> bool {
     let range = MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES;
     let Some(bytes) = value.parse().ok().filter(|bytes| range.contains(bytes)) else { return false };
@@ -125,7 +157,8 @@ fn set_segment_bytes(value: &str, config: &mut PartitionConfig) -> bool {
 /// # Errors
 /// Names the first key or value that is not known, and what would be.
 pub fn partition_config(settings: &BTreeMap<String, String>) -> Result<PartitionConfig, String> {
-    let mut config = PartitionConfig::default();
+    let mut config =
+        PartitionConfig { retention_ms: Some(DEFAULT_RETENTION_MS), ..PartitionConfig::default() };
     for (key, value) in settings {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
             let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
@@ -179,10 +212,13 @@ mod tests {
         let config = partition_config(&settings(&[
             ("ack", "memory"),
             ("segment.bytes", "65536"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "1000"),
             ("max.message.bytes", "2048"),
         ]))
         .unwrap();
         assert_eq!(config.segment_bytes, 65536);
+        assert_eq!((config.retention_ms, config.retention_bytes), (None, Some(1000)));
         assert_eq!(config.max_batch_bytes, 2048);
     }
 

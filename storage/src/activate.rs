@@ -15,7 +15,7 @@ use crate::limits::{BLOCK_BYTES, MAX_FRAME_BYTES};
 use crate::recovery::Recovered;
 use crate::stats::count;
 use crate::store::{Inner, Store};
-use crate::{checkpoint, commit, layout};
+use crate::{checkpoint, commit, layout, retention};
 
 impl Recovered {
     /// Opens the new epoch's journal and starts the commit and flush tasks on this core. Call it once every shard has
@@ -36,6 +36,7 @@ impl Recovered {
         }
         spawn(commit::run(Rc::clone(&inner))).detach();
         spawn(checkpoint::run(Rc::clone(&inner))).detach();
+        spawn(retention::run(Rc::clone(&inner))).detach();
         spawn(checkpoint::make_files(Rc::clone(&inner), files)).detach();
         Ok(Store { inner })
     }

@@ -44,7 +44,7 @@ pub(crate) async fn run(inner: Rc<Inner>) {
 }
 
 /// Draws the conclusions from an attempt. False when there must be no other.
-async fn settle(inner: &Inner, result: Result<(), StoreError>) -> bool {
+pub(crate) async fn settle(inner: &Inner, result: Result<(), StoreError>) -> bool {
     match result {
         Ok(()) => {
             inner.set_disk_full(false);
@@ -94,7 +94,7 @@ async fn flush(inner: &Inner, partition: &Rc<Partition>) -> Result<(), StoreErro
 
 /// Makes everything durable now stand in synced segments, says so in the checkpoint file, and frees the journal up to
 /// there. The caller holds the flush lock.
-async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), StoreError> {
+pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), StoreError> {
     inner.checkpoint_due.set(false);
     let upto = {
         let mut journal = inner.journal.borrow_mut();

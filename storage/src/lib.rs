@@ -31,6 +31,7 @@ mod memory;
 mod partition;
 mod permits;
 mod recovery;
+mod retention;
 mod segment;
 mod stats;
 mod store;

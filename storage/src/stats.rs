@@ -41,6 +41,8 @@ stats! {
     flushed_bytes,
     /// Segments sealed because they were full.
     rolls,
+    /// Files removed because their records need not be kept.
+    retired_files,
     /// Checkpoints completed.
     checkpoints,
     /// Chunks of log memory given up.

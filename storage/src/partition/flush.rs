@@ -63,18 +63,25 @@ impl Partition {
     /// The segment that takes an entry: the active one, or the next if that is full.
     async fn segment_for(&self, entry: &FlushEntry) -> Result<Rc<Segment>, StoreError> {
         let active = self.segments.borrow().last().cloned();
-        if let Some(active) = active {
-            if !active.is_sealed() && active.has_room(active.written(), entry, self.segment_bytes()) {
-                return Ok(active);
-            }
-            if !active.is_sealed() {
-                active.seal().await?;
-                count(&self.shared.counters.rolls);
-                self.keep_open(&active);
-            }
+        match active.filter(|active| {
+            !active.is_sealed() && active.has_room(active.written(), entry, self.segment_bytes())
+        }) {
+            Some(active) => Ok(active),
+            None => self.roll().await,
         }
-        let segment = Rc::new(Segment::create(self.segment_context(), entry.base_offset).await?);
+    }
+
+    /// Seals the active segment, if there is one, and begins the next behind all that is flushed.
+    pub(super) async fn roll(&self) -> Result<Rc<Segment>, StoreError> {
+        let active = self.segments.borrow().last().cloned();
+        if let Some(active) = active.filter(|active| !active.is_sealed()) {
+            active.seal().await?;
+            count(&self.shared.counters.rolls);
+            self.keep_open(&active);
+        }
+        let segment = Rc::new(Segment::create(self.segment_context(), self.flushed_end.get()).await?);
         self.segments.borrow_mut().push(Rc::clone(&segment));
+        self.unsynced.set(true);
         Ok(segment)
     }
 

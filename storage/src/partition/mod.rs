@@ -10,6 +10,7 @@
 
 mod flush;
 mod read;
+mod retain;
 mod tail;
 
 use std::cell::{Cell, RefCell};

@@ -86,6 +86,7 @@ impl Partition {
         if self.is_deleted() {
             return Err(ReadError::Deleted);
         }
+        self.check_readable(offset)?;
         let Some(segment) = self.segment_of(offset) else {
             return Err(self.corrupt(offset, "no segment holds the offset".to_owned()));
         };
@@ -97,6 +98,8 @@ impl Partition {
             }
             // The folder is removed only after the partition was marked.
             Err(_) if self.is_deleted() => Err(ReadError::Deleted),
+            // Retention was faster: the file may be gone.
+            Err(_) if offset < self.start_offset() => self.check_readable(offset),
             Err(SegmentError::Io(error)) => Err(ReadError::Io(error.to_string())),
             Err(SegmentError::Damaged(reason)) => Err(self.corrupt(offset, reason)),
         }
@@ -161,6 +164,9 @@ impl Partition {
         for segment in segments.iter().filter(|segment| segment.end_offset() > start) {
             self.keep_open(segment);
             let found = segment.offset_of_time(timestamp_ms).await;
+            if found.is_err() && segment.end_offset() <= self.start_offset() {
+                continue;
+            }
             let found = found.map_err(|error| match error {
                 _ if self.is_deleted() => ReadError::Deleted,
                 SegmentError::Io(error) => ReadError::Io(error.to_string()),

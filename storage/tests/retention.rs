@@ -1,0 +1,156 @@
+//! Records go when their time has come, or when there are too many; in the simulation, where time costs nothing.
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{Broker, Started, append_with_room, spec, wait_for};
+use ringlog_protocol::batch::BatchBuilder;
+use ringlog_reactor::sim::Simulation;
+use ringlog_reactor::{fs, sleep, wall_clock_ms};
+use ringlog_storage::{PartitionConfig, ReadError};
+
+const HOUR_MS: u64 = 60 * 60 * 1000;
+const A_ROUND: Duration = Duration::from_secs(35);
+
+fn batch(timestamp_ms: i64) -> Bytes {
+    let mut builder = BatchBuilder::new(1 << 20);
+    builder.push(timestamp_ms, None, Some(&[7; 8000]), []).unwrap();
+    builder.finish_plain()
+}
+
+async fn broker(config: PartitionConfig) -> Broker {
+    fs::create_dir_all("/data").await.unwrap();
+    fs::sync_dir("/").await.unwrap();
+    Broker { specs: vec![spec(0, config)], ..Broker::new(Path::new("/data"), 0) }
+}
+
+async fn append(started: &Started, count: usize, timestamp_ms: i64) {
+    let (store, partition) = started.partition(0);
+    for _ in 0..count {
+        let appended = append_with_room(&store, &partition, &batch(timestamp_ms)).await;
+        wait_for(&store, appended).await;
+    }
+}
+
+async fn segment_files() -> usize {
+    let entries = fs::read_dir("/data/topics/orders@7/0").await.unwrap();
+    entries.iter().filter(|entry| entry.name.ends_with(".log")).count()
+}
+
+fn tiny(retention_bytes: Option<u64>, retention_ms: Option<u64>) -> PartitionConfig {
+    PartitionConfig { segment_bytes: 64 << 10, retention_bytes, retention_ms, ..PartitionConfig::default() }
+}
+
+#[test]
+fn records_go_when_their_time_has_come_and_stay_gone() {
+    for seed in 0..10 {
+        let simulation = Simulation::new(seed);
+        let (start, broker) = simulation.run(async {
+            let mut broker = broker(tiny(None, Some(HOUR_MS))).await;
+            let started = broker.start(1).await;
+            append(&started, 100, wall_clock_ms()).await;
+            sleep(A_ROUND).await;
+            let (store, partition) = started.partition(0);
+            assert_eq!(partition.start_offset(), 0, "an hour has not passed");
+
+            sleep(Duration::from_millis(HOUR_MS)).await;
+            append(&started, 20, wall_clock_ms()).await;
+            sleep(A_ROUND).await;
+            let start = partition.start_offset();
+            assert!((80..=100).contains(&start), "the log begins at {start}");
+            assert!(store.stats().retired_files > 0);
+            assert_eq!(partition.read(0, 1).await.unwrap_err(), ReadError::OutOfRange { start, end: 120 });
+            assert_eq!(partition.read(start, 1).await.unwrap().next_offset, start + 1);
+            (start, broker)
+        });
+        simulation.crash();
+        let again = Simulation::with_disk(seed + 100, simulation.disk());
+        again.run(async {
+            let mut broker = broker;
+            let started = broker.start(1).await;
+            let (_, partition) = started.partition(0);
+            assert_eq!(partition.start_offset(), start);
+            assert_eq!(partition.quarantined(), None);
+            assert_eq!(partition.high_watermark(), 120);
+            assert_eq!(partition.read(start, 1).await.unwrap().next_offset, start + 1);
+            started.shutdown().await;
+        });
+    }
+}
+
+#[test]
+fn a_partition_that_gets_no_more_records_lets_its_last_ones_go() {
+    Simulation::new(3).run(async {
+        let mut broker = broker(tiny(None, Some(HOUR_MS))).await;
+        let started = broker.start(1).await;
+        append(&started, 30, wall_clock_ms()).await;
+        started.shutdown().await;
+        let started = broker.start(1).await;
+        sleep(Duration::from_millis(2 * HOUR_MS)).await;
+        let (_, partition) = started.partition(0);
+        assert_eq!((partition.start_offset(), partition.high_watermark()), (30, 30));
+        assert_eq!(segment_files().await, 1, "the new, empty one");
+        started.shutdown().await;
+
+        let started = broker.start(1).await;
+        append(&started, 1, wall_clock_ms()).await;
+        let (_, partition) = started.partition(0);
+        assert_eq!(partition.read(30, 1).await.unwrap().next_offset, 31, "offsets go on where they were");
+        started.shutdown().await;
+    });
+}
+
+#[test]
+fn a_partition_keeps_as_many_bytes_as_it_may() {
+    Simulation::new(4).run(async {
+        let mut broker = broker(tiny(Some(256 << 10), None)).await;
+        let started = broker.start(1).await;
+        append(&started, 200, 0).await;
+        started.shutdown().await;
+        let before = segment_files().await;
+        let started = broker.start(1).await;
+        sleep(A_ROUND).await;
+        let (_, partition) = started.partition(0);
+        let kept = (partition.high_watermark() - partition.start_offset()) * 8000;
+        assert!((240 << 10..400 << 10).contains(&kept), "{kept} bytes are kept");
+        assert!(segment_files().await < before);
+        started.shutdown().await;
+    });
+}
+
+#[test]
+fn a_crash_at_any_await_of_a_round_loses_nothing_that_is_kept() {
+    for seed in 0..60 {
+        let simulation = Simulation::new(seed);
+        let broker = simulation.run(async {
+            let mut broker = broker(tiny(Some(128 << 10), None)).await;
+            let started = broker.start(1).await;
+            append(&started, 60, 0).await;
+            started.shutdown().await;
+            broker
+        });
+        let mut second = broker.clone();
+        let noted = std::cell::Cell::new(None);
+        let noted = &noted;
+        let again = Simulation::with_disk(seed + 100, simulation.disk());
+        again.run_for(40 + seed * 9, async {
+            let started = second.start_noting(1, |epoch| noted.set(Some(epoch))).await;
+            sleep(A_ROUND).await;
+            started.shutdown().await;
+        });
+        again.crash();
+        let mut third = Broker { previous: noted.get().or(broker.previous), ..broker };
+        Simulation::with_disk(seed + 200, again.disk()).run(async {
+            let started = third.start(1).await;
+            let (_, partition) = started.partition(0);
+            assert_eq!(partition.quarantined(), None, "seed {seed}");
+            assert_eq!(partition.high_watermark(), 60, "seed {seed}");
+            for offset in partition.start_offset()..60 {
+                assert!(partition.read(offset, 1).await.is_ok(), "seed {seed}: {offset} cannot be read");
+            }
+        });
+    }
+}
