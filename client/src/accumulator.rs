@@ -39,7 +39,7 @@ pub(crate) struct ProducerSettings {
 pub(crate) struct Accumulator {
     pub topic: Arc<str>,
     pub settings: ProducerSettings,
-    /// The largest batch that the broker takes at all.
+    /// The largest batch that the broker takes for this topic.
     max_batch_bytes: usize,
     state: Mutex<State>,
 }
@@ -127,6 +127,8 @@ impl Accumulator {
         max_batch_bytes: usize,
         sticky: u32,
     ) -> Arc<Self> {
+        let batch_bytes = settings.batch_bytes.min(max_batch_bytes);
+        let settings = ProducerSettings { batch_bytes, ..settings };
         let state = State {
             partitions: (0..partitions).map(|_| Queue::default()).collect(),
             dirty: Vec::new(),

@@ -23,8 +23,6 @@ pub(crate) const DEFAULT_MAX_IN_FLIGHT: usize = 5;
 pub(crate) const DEFAULT_DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the records of a producer that was dropped without `close` are still worked on.
 pub(crate) const DROP_GRACE: Duration = Duration::from_secs(5);
-/// Unsent output of a connection above which a producer without acks waits.
-pub(crate) const OUTPUT_HIGH_BYTES: usize = 4 << 20;
 
 /// What a consumer may hold that the application has not taken.
 pub(crate) const DEFAULT_PREFETCH_BYTES: usize = 1 << 20;

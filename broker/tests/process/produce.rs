@@ -127,8 +127,7 @@ fn a_line_that_is_too_large_is_refused_and_counted() {
     let broker = Broker::start(data.path());
     broker.run(&["topic", "create", "small", "--set", "max.message.bytes=1024"]);
     let input = format!("fits\n{}\n", "x".repeat(5_000));
-    // Each in a batch of its own: it is the batch that the topic limits.
-    let produce = ["produce", "small", "--print-acks", "--batch-bytes", "128"];
+    let produce = ["produce", "small", "--print-acks"];
     let produced = run_with_input(&mut broker.ringlog(&produce), input.as_bytes()).code(1);
     assert_eq!(produced.text(), "0 0\n- refused\n");
     assert_eq!(produced.last_words(), "acked 1, refused 1, unknown 0 of 2 records sent");

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ringlog_protocol::ErrorCode;
 use ringlog_protocol::batch::Compression;
-use ringlog_protocol::{Ack, ErrorCode};
 use ringlog_reactor::{Instant, Notify, now, sleep, timeout};
 
 use super::backoff::Backoff;
@@ -19,6 +19,9 @@ use crate::accumulator::{Accumulator, Batch, Take};
 use crate::compression;
 use crate::error::{AdminError, DeliveryError, Refusal};
 use crate::session::Reply;
+
+/// The offset of a batch whose broker was not asked for it.
+const NO_OFFSET: i64 = -1;
 
 pub(crate) struct Lane {
     owner: Arc<Accumulator>,
@@ -180,9 +183,6 @@ impl Lane {
             return Some(at);
         }
         while self.state.borrow().window.is_open(self.owner.settings.max_in_flight) {
-            if self.owner.settings.ack == Ack::None && link.is_congested(&self.changed) {
-                return None;
-            }
             let again = self.state.borrow_mut().window.take_again();
             let finished = match again {
                 Some(finished) => finished,
@@ -204,12 +204,18 @@ impl Lane {
         let flight = self.state.borrow().window.next_flight();
         // From now on, if nobody settles it, its outcome is unknown.
         finished.batch.sent = true;
-        let answered = link.produce(handle, self.owner.settings.ack, finished.bytes.clone(), self, flight);
-        if answered {
-            self.state.borrow_mut().window.sent(finished);
-        } else {
-            finished.batch.settle(Ok(-1));
+        let bytes = finished.bytes.clone();
+        self.state.borrow_mut().window.sent(finished);
+        link.produce(handle, self.owner.settings.ack, bytes, self, flight);
+    }
+
+    /// A batch that asked for no ack has left: that is all that will be known of it.
+    pub fn departed(&self, flight: u64) {
+        let settled = self.state.borrow_mut().window.answer(flight, Answer::Accepted(NO_OFFSET));
+        for (finished, result) in settled {
+            finished.batch.settle(result);
         }
+        self.changed.notify_all();
     }
 
     /// A batch was answered, or its link was lost.

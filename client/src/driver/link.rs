@@ -45,8 +45,8 @@ pub(crate) struct Link {
     welcome: Welcome,
     /// Rings when there is output.
     output: Notify,
-    /// Those who wait for the output to drain.
-    draining: RefCell<Vec<Notify>>,
+    /// Batches in the output that no answer will come for: they are done when they have left.
+    departing: RefCell<Vec<Token>>,
     subscriptions: RefCell<BTreeMap<u32, Rc<Subscription>>>,
     ended: Cell<bool>,
 }
@@ -88,7 +88,7 @@ impl Link {
             session: RefCell::new(session),
             welcome,
             output: Notify::new(),
-            draining: RefCell::default(),
+            departing: RefCell::default(),
             subscriptions: RefCell::default(),
             ended: Cell::new(false),
         });
@@ -144,21 +144,13 @@ impl Link {
         }
     }
 
-    /// Sends a batch. False when no answer will come, because none was asked for.
-    pub fn produce(&self, handle: u32, ack: Ack, batch: Bytes, lane: &Rc<Lane>, flight: u64) -> bool {
+    /// Sends a batch. The lane is told what came of it: by the broker's answer, or, where none was asked for, once the
+    /// kernel has the bytes.
+    pub fn produce(&self, handle: u32, ack: Ack, batch: Bytes, lane: &Rc<Lane>, flight: u64) {
         let token = Token::Batch { lane: Rc::clone(lane), flight };
         let unanswered = self.session.borrow_mut().produce(now(), handle, ack, batch, token);
+        self.departing.borrow_mut().extend(unanswered);
         self.output.notify_all();
-        unanswered.is_none()
-    }
-
-    /// Whether so much output waits that senders without acks should wait too; then `wake` rings when it has gone.
-    pub fn is_congested(&self, wake: &Notify) -> bool {
-        let congested = self.session.borrow().output_bytes() > limits::OUTPUT_HIGH_BYTES;
-        if congested {
-            self.draining.borrow_mut().push(wake.clone());
-        }
-        congested
     }
 
     /// Begins a subscription. Its id is known at once, the answer comes later.
@@ -222,10 +214,14 @@ impl Link {
                 more.await;
                 continue;
             }
-            if let Err(error) = self.stream.send(output).await {
+            let departing = std::mem::take(&mut *self.departing.borrow_mut());
+            let sent = self.stream.send(output).await;
+            for token in departing {
+                token.departed(sent.is_ok());
+            }
+            if let Err(error) = sent {
                 return self.end(&plain_words(&error));
             }
-            self.draining.borrow_mut().drain(..).for_each(|waiting| waiting.notify_all());
         }
     }
 
@@ -282,12 +278,21 @@ impl Link {
         }
         let subscriptions = std::mem::take(&mut *self.subscriptions.borrow_mut());
         subscriptions.into_values().for_each(|subscription| subscription.wake());
-        self.draining.borrow_mut().drain(..).for_each(|waiting| waiting.notify_all());
+        let unsent = std::mem::take(&mut *self.departing.borrow_mut());
+        unsent.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: false })));
         self.output.notify_all();
     }
 }
 
 impl Token {
+    /// A batch that nobody answers has left, or may have.
+    fn departed(self, whole: bool) {
+        match self {
+            Token::Batch { lane, flight } if whole => lane.departed(flight),
+            token => token.answer(Err(Trouble::Lost { sent: true })),
+        }
+    }
+
     fn answer(self, answer: Result<Reply, Trouble>) {
         match self {
             // An asker that is gone does not want its answer.

@@ -18,7 +18,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringlog_protocol::messages::Position;
+use ringlog_protocol::limits::DEFAULT_MAX_BATCH_BYTES;
+use ringlog_protocol::messages::{Position, TopicMetadata};
 use ringlog_reactor::{Notify, Task, mailbox, spawn, timeout};
 
 use crate::accumulator::{Accumulator, ProducerSettings};
@@ -131,7 +132,8 @@ impl Driver {
         settings: ProducerSettings,
     ) -> Result<Opened<Accumulator>, OpenError> {
         let known = self.pool.fresh_topic(&topic).await?;
-        let max_batch_bytes = self.pool.link(None).await?.max_batch_bytes();
+        let broker_limit = self.pool.link(None).await?.max_batch_bytes();
+        let max_batch_bytes = broker_limit.min(topic_limit(&known));
         let partitions = known.partitions.len() as u32;
         let sticky = (ringlog_reactor::random_u64() % u64::from(partitions.max(1))) as u32;
         let shared = Accumulator::new(topic, partitions, settings, max_batch_bytes, sticky);
@@ -259,4 +261,10 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         self.shared.abandon();
     }
+}
+
+/// The largest batch a topic takes: what was set for it, or the default that both sides know.
+fn topic_limit(topic: &TopicMetadata) -> usize {
+    let set = topic.config.iter().find(|(key, _)| key == "max.message.bytes");
+    set.and_then(|(_, bytes)| bytes.parse().ok()).unwrap_or(DEFAULT_MAX_BATCH_BYTES)
 }

@@ -39,7 +39,6 @@ pub(crate) struct Session<T> {
     welcomed: bool,
     input: BytesMut,
     output: Vec<Bytes>,
-    output_bytes: usize,
     /// Frames are encoded here and split off.
     scratch: BytesMut,
     events: VecDeque<Event<T>>,
@@ -83,7 +82,6 @@ impl<T> Session<T> {
         Ok(Self {
             welcomed: false,
             input: BytesMut::with_capacity(INPUT_BYTES),
-            output_bytes: hello.len(),
             output: vec![hello],
             scratch: BytesMut::new(),
             events: VecDeque::new(),
@@ -174,13 +172,7 @@ impl<T> Session<T> {
     /// Everything to be sent, in order. The requests in it count as sent from now on.
     pub fn take_output(&mut self) -> Vec<Bytes> {
         self.handed_out = self.made;
-        self.output_bytes = 0;
         std::mem::take(&mut self.output)
-    }
-
-    /// Bytes that wait for `take_output`.
-    pub fn output_bytes(&self) -> usize {
-        self.output_bytes
     }
 
     /// Takes bytes that came from the broker, in pieces of any size.
@@ -340,7 +332,6 @@ impl<T> Session<T> {
     }
 
     fn queue(&mut self, bytes: Bytes) {
-        self.output_bytes += bytes.len();
         self.output.push(bytes);
     }
 
