@@ -97,17 +97,18 @@ pub struct StartSummary {
 
 impl fmt::Display for StartSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let frames: u64 = self.recovery.iter().map(|shard| shard.replayed_frames).sum();
-        let records: u64 = self.recovery.iter().map(|shard| shard.replayed_records).sum();
+        let frames = self.recovery.iter().map(|shard| shard.replayed_frames).sum::<u64>() as usize;
+        let records = self.recovery.iter().map(|shard| shard.replayed_records).sum::<u64>() as usize;
         let damaged: usize = self.recovery.iter().map(|shard| shard.damage.len()).sum();
-        write!(f, "listening on {}, {} shards", self.address, self.shards)?;
-        write!(f, ", {} topics, {} partitions", self.topics, self.partitions)?;
+        let count = |number: usize, noun| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+        write!(f, "listening on {}, {}", self.address, count(self.shards as usize, "shard"))?;
+        write!(f, ", {}, {}", count(self.topics, "topic"), count(self.partitions, "partition"))?;
         match frames {
             0 => f.write_str(", nothing to recover")?,
-            _ => write!(f, ", replayed {records} records of {frames} journal frames")?,
+            _ => write!(f, ", replayed {} of {}", count(records, "record"), count(frames, "journal frame"))?,
         }
         if damaged > 0 {
-            write!(f, ", {damaged} PLACES DAMAGED (see above)")?;
+            write!(f, ", {} DAMAGED: see above", count(damaged, "place"))?;
         }
         write!(f, ", ready in {} ms", self.took.as_millis())
     }

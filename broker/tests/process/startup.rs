@@ -25,7 +25,7 @@ fn the_ready_line_tells_address_shards_and_recovery() {
     broker.kill();
     let broker = Broker::start(data.path());
     assert!(
-        broker.ready.contains("1 topics") && broker.ready.contains("replayed 1 records"),
+        broker.ready.contains("1 topic") && broker.ready.contains("replayed 1 record"),
         "{}",
         broker.ready
     );
