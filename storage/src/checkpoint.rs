@@ -74,6 +74,9 @@ async fn pause(inner: &Inner) {
 }
 
 async fn flush_round(inner: &Rc<Inner>) -> Result<(), StoreError> {
+    if let Some(failure) = inner.failure() {
+        return Err(failure.into());
+    }
     if inner.checkpoint_due.get() {
         return checkpoint(inner, false).await;
     }
@@ -93,8 +96,12 @@ async fn flush(inner: &Inner, partition: &Rc<Partition>) -> Result<(), StoreErro
 }
 
 /// Makes everything durable now stand in synced segments, says so in the checkpoint file, and frees the journal up to
-/// there. The caller holds the flush lock.
+/// there. The caller holds the flush lock, and may have waited for it while the one before it failed: a sync that failed
+/// must not be tried again, because it could falsely succeed.
 pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), StoreError> {
+    if let Some(failure) = inner.failure() {
+        return Err(failure.into());
+    }
     inner.checkpoint_due.set(false);
     let upto = {
         let mut journal = inner.journal.borrow_mut();

@@ -63,6 +63,8 @@ async fn place(inner: &Inner, frame: &SealedFrame) -> Result<Place, String> {
             return Ok(place);
         }
         inner.waits_for_file.set(true);
+        // A shutdown looks at this, too.
+        inner.committed.notify_all();
         inner.request_checkpoint();
         if let Some(failure) = inner.failure() {
             return Err(failure.0);

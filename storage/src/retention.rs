@@ -1,6 +1,5 @@
 //! The retention task: now and then, what is older or more than a partition keeps goes.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,23 +23,36 @@ pub(crate) async fn run(inner: Rc<Inner>) {
         let lock = inner.flush_lock.acquire().await;
         let result = round(&inner).await;
         drop(lock);
-        if result.is_err() && !settle(&inner, result).await {
+        if result.is_err() && !inner.closing.get() && !settle(&inner, result).await {
             return;
         }
     }
 }
 
 async fn round(inner: &Rc<Inner>) -> Result<(), StoreError> {
+    if let Some(failure) = inner.failure() {
+        return Err(failure.into());
+    }
     let now_ms = wall_clock_ms();
     let partitions: Vec<_> = inner.partitions.borrow().values().cloned().collect();
-    let mut files: Vec<PathBuf> = Vec::new();
+    let mut result = Ok(());
     for partition in partitions {
-        files.extend(partition.retain(now_ms).await?);
+        match partition.retain(now_ms).await {
+            Ok(files) => inner.expired.borrow_mut().extend(files),
+            // Without space no new segment can be begun; what others let go makes some.
+            Err(error) if error.is_disk_full() => result = Err(error),
+            Err(error) => return Err(error),
+        }
     }
-    if files.is_empty() {
-        return Ok(());
+    if !inner.expired.borrow().is_empty() {
+        checkpoint(inner, false).await?;
+        remove_files(inner).await;
     }
-    checkpoint(inner, false).await?;
+    result
+}
+
+async fn remove_files(inner: &Inner) {
+    let files = inner.expired.take();
     for path in files {
         match fs::remove_file(&path).await {
             Ok(()) => count(&inner.shared.counters.retired_files),
@@ -51,5 +63,4 @@ async fn round(inner: &Rc<Inner>) -> Result<(), StoreError> {
             }
         }
     }
-    Ok(())
 }

@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     /// Held by whoever flushes or checkpoints.
     pub(crate) flush_lock: Permits,
     pub(crate) checkpoint_due: Cell<bool>,
+    /// Files that retention has let go, until a checkpoint has the new start offsets and they are removed.
+    pub(crate) expired: RefCell<Vec<PathBuf>>,
     /// Partitions with unflushed entries.
     pub(crate) dirty: RefCell<BTreeMap<PartitionId, Rc<Partition>>>,
     /// Partitions with so much unflushed that they do not wait for a checkpoint.
@@ -109,6 +111,7 @@ impl Inner {
             flush_wake: Notify::new(),
             flush_lock: Permits::new(1),
             checkpoint_due: Cell::new(false),
+            expired: RefCell::default(),
             dirty: RefCell::default(),
             eager: RefCell::default(),
             waits_for_file: Cell::new(false),
@@ -152,7 +155,9 @@ impl Inner {
             changed
         };
         if changed && full {
+            // Those who wait for room are refused now, instead of waiting for space.
             self.committed.notify_all();
+            self.room.notify_all();
             tracing::error!(
                 shard = self.config.shard,
                 "the disk is full; appends are refused until there is space"

@@ -154,3 +154,38 @@ fn a_crash_at_any_await_of_a_round_loses_nothing_that_is_kept() {
         });
     }
 }
+
+#[test]
+fn damage_and_records_without_a_time_are_kept() {
+    let simulation = Simulation::new(8);
+    let segment = "/data/topics/orders@7/0/00000000000000000000.log";
+    let mut broker = simulation.run(async {
+        let mut broker = broker(tiny(None, Some(1))).await;
+        broker.specs.push(spec(1, tiny(None, Some(1))));
+        let started = broker.start(1).await;
+        for (partition, timestamp_ms) in [(0, 1_000), (1, -1)] {
+            let (store, partition) = started.partition(partition);
+            for _ in 0..3 {
+                let appended = append_with_room(&store, &partition, &batch(timestamp_ms)).await;
+                wait_for(&store, appended).await;
+            }
+        }
+        started.shutdown().await;
+        fs::remove_file(segment.replace(".log", ".index")).await.unwrap();
+        broker
+    });
+    let second_entry = 4096 + 24 + batch(1_000).len() as u64;
+    assert!(simulation.disk().flip_bit(segment, second_entry, 3));
+    Simulation::with_disk(9, simulation.disk()).run(async {
+        let started = broker.start(1).await;
+        sleep(2 * A_ROUND).await;
+        for number in 0..2 {
+            let (store, partition) = started.partition(number);
+            assert_eq!(partition.start_offset(), 0, "partition {number} let records go");
+            assert_eq!(store.stats().retired_files, 0);
+        }
+        let (_, damaged) = started.partition(0);
+        assert_eq!(damaged.read(0, 1).await.unwrap().next_offset, 1);
+        assert!(matches!(damaged.offset_for_time(2_000).await, Err(ReadError::Corrupt { .. })));
+    });
+}

@@ -50,12 +50,13 @@ impl Partition {
         expired
     }
 
-    /// Whether every record of a segment is older than the partition keeps them. A segment that cannot be read stays.
+    /// Whether every record of a segment is older than the partition keeps them. A segment that cannot be read, or whose
+    /// records tell no time, stays.
     async fn is_expired(&self, segment: &Segment, now_ms: i64) -> bool {
         let Some(keep_ms) = self.spec.config.retention_ms else { return false };
         let oldest = now_ms.saturating_sub(i64::try_from(keep_ms).unwrap_or(i64::MAX));
         self.keep_open(segment);
-        matches!(segment.offset_of_time(oldest).await, Ok(None))
+        segment.newest_timestamp().await.is_ok_and(|newest| (0..oldest).contains(&newest))
     }
 
     /// Begins a new segment if the last one, all of it, is old enough to go: a partition that gets no more records must

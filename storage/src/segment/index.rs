@@ -142,6 +142,12 @@ impl Segment {
         Ok(self.index.borrow().offset_of_time(timestamp))
     }
 
+    /// The largest timestamp of the segment's batches; `i64::MAX` if some of them cannot be read.
+    pub(crate) async fn newest_timestamp(&self) -> Result<i64, SegmentError> {
+        self.complete_index(true).await?;
+        Ok(self.index.borrow().index.max_timestamp)
+    }
+
     /// Makes the index whole: from its file, if that is to be used, as far as it is good; the rest by scanning.
     async fn complete_index(&self, use_file: bool) -> Result<(), SegmentError> {
         let _indexing = self.indexing.acquire().await;
@@ -165,7 +171,12 @@ impl Segment {
             None => &self.context.counters.index_rebuilds,
         });
         let front = loaded.unwrap_or_else(|| Index::empty(self.base_offset));
-        let front = self.scan(front, position).await?;
+        let mut front = self.scan(front, position).await?;
+        if front.next_offset < offset {
+            // Damage ended the scan early. What stands behind it counts as new as can be: retention keeps it, and whoever
+            // looks for a time reads on to the damage and is told.
+            front.max_timestamp = i64::MAX;
+        }
         if self.index.borrow().from_position == position {
             self.index.borrow_mut().prepend(front, from_file);
         }
@@ -185,7 +196,7 @@ impl Segment {
         fits.then_some(index)
     }
 
-    /// Goes on from what `index` covers to `until`. Damage ends it early: reads that come to it will say so.
+    /// Goes on from what `index` covers to `until`. Damage ends it early.
     async fn scan(&self, mut index: Index, until: u64) -> Result<Index, SegmentError> {
         let mut cursor = Cursor { position: index.covered_bytes, expected: None };
         let mut len = SCAN_READ_BYTES;
