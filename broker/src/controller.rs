@@ -2,6 +2,8 @@
 //!
 //! Invariants
 //! - A topic is published only when all its partitions exist and the metadata file that names it is durable.
+//! - A change runs to its end, whatever becomes of the client that asked for it.
+//! - After a write of the metadata file whose outcome is unknown, no more changes are made until the next start.
 //! - A topic is durable as `deleting` before any of its files go; what is left of it is removed at the next
 //!   start if this one does not get to it.
 
@@ -76,7 +78,26 @@ pub struct Controller {
     peers: Peers,
     busy: Cell<bool>,
     done: Notify,
+    waiting: Cell<usize>,
+    /// Why no more changes are made.
+    broken: RefCell<Option<String>>,
 }
+
+/// Why the metadata file was not made durable.
+struct NotKept {
+    why: String,
+    /// It may have been replaced all the same.
+    replaced: bool,
+}
+
+impl From<NotKept> for TopicError {
+    fn from(error: NotKept) -> Self {
+        TopicError::Storage(error.why)
+    }
+}
+
+/// Changes that may wait for their turn.
+const MAX_WAITING: usize = 64;
 
 /// Held while a change is made.
 struct Turn<'a>(&'a Controller);
@@ -97,7 +118,14 @@ impl Controller {
             peers,
             busy: Cell::new(false),
             done: Notify::new(),
+            waiting: Cell::new(0),
+            broken: RefCell::default(),
         }
+    }
+
+    /// Whether so many changes wait that no more are taken.
+    pub fn is_overloaded(&self) -> bool {
+        self.waiting.get() >= MAX_WAITING
     }
 
     /// Makes a topic on all shards, durably.
@@ -105,16 +133,17 @@ impl Controller {
     /// # Errors
     /// When it may not be, or cannot; nothing of it is left then.
     pub async fn create(&self, request: CreateTopic) -> Result<Arc<Topic>, TopicError> {
-        let _turn = self.take_turn().await;
+        let _turn = self.take_turn().await?;
         let topic = Arc::new(self.check(request)?);
+        // Whatever becomes of it, its id is not given to another topic.
+        self.metadata.borrow_mut().next_topic_id += 1;
         if let Err(why) = self.change(TopicChange::Prepare(topic.clone())).await {
             return Err(self.undo(&topic, why).await);
         }
         let mut next = self.metadata.borrow().clone();
-        next.next_topic_id += 1;
         next.topics.push((*topic).clone());
-        if let Err(why) = self.keep(next).await {
-            return Err(self.undo(&topic, why).await);
+        if let Err(error) = self.keep(next).await {
+            return Err(self.undo(&topic, error.why).await);
         }
         self.change(TopicChange::Publish(topic.clone())).await.map_err(TopicError::Storage)?;
         tracing::info!(topic = topic.name, id = topic.id, partitions = topic.partitions, "topic created");
@@ -126,20 +155,28 @@ impl Controller {
     /// # Errors
     /// When there is none, or the change cannot be made durable.
     pub async fn delete(&self, name: &str) -> Result<(), TopicError> {
-        let _turn = self.take_turn().await;
+        let _turn = self.take_turn().await?;
         let mut next = self.metadata.borrow().clone();
         let Some(at) = next.topics.iter().position(|topic| topic.name == name) else {
             return Err(TopicError::Unknown(name.to_string()));
         };
         let topic = Arc::new(next.topics.remove(at));
         next.deleting.push((*topic).clone());
-        self.keep(next).await.map_err(TopicError::Storage)?;
+        match self.keep(next).await {
+            Ok(()) => {}
+            // The next start may find it deleted: nothing may be acknowledged in it any more.
+            Err(NotKept { why, replaced: true }) => {
+                self.change(TopicChange::Withdraw(topic)).await.map_err(TopicError::Storage)?;
+                return Err(TopicError::Storage(why));
+            }
+            Err(error) => return Err(error.into()),
+        }
         self.change(TopicChange::Withdraw(topic.clone())).await.map_err(TopicError::Storage)?;
         let removed = remove_topic(&self.data_dir, &topic.name, topic.id).await;
         removed.map_err(|error| TopicError::Storage(error.to_string()))?;
         let mut next = self.metadata.borrow().clone();
         next.deleting.retain(|deleted| deleted.id != topic.id);
-        self.keep(next).await.map_err(TopicError::Storage)?;
+        self.keep(next).await?;
         tracing::info!(topic = topic.name, id = topic.id, "topic deleted");
         Ok(())
     }
@@ -164,7 +201,6 @@ impl Controller {
     }
 
     async fn undo(&self, topic: &Arc<Topic>, why: String) -> TopicError {
-        // The id was not used up, so nothing of these folders may stay.
         if let Err(more) = self.change(TopicChange::Withdraw(topic.clone())).await {
             tracing::warn!(topic = topic.name, %more, "a topic that could not be made could not be removed either");
         }
@@ -175,17 +211,34 @@ impl Controller {
         self.peers.ask_all(|_, done| PeerMessage::Topics { change: change.clone(), done }).await.map(|_| ())
     }
 
-    async fn keep(&self, next: Metadata) -> Result<(), String> {
-        next.store(&self.data_dir).await.map_err(|error| error.to_string())?;
-        *self.metadata.borrow_mut() = next;
-        Ok(())
+    /// Makes `next` what the file says.
+    async fn keep(&self, next: Metadata) -> Result<(), NotKept> {
+        let Err(error) = next.store(&self.data_dir).await else {
+            *self.metadata.borrow_mut() = next;
+            return Ok(());
+        };
+        let why = error.to_string();
+        let before = Metadata::load(&self.data_dir).await;
+        // A full disk leaves the old file, and the next change may go well.
+        let replaced = !before.is_ok_and(|found| found.topics == self.metadata.borrow().topics);
+        if replaced {
+            tracing::error!(%why, "the metadata file may or may not be on disk: no topic is changed until a restart");
+            *self.broken.borrow_mut() = Some(why.clone());
+        }
+        Err(NotKept { why, replaced })
     }
 
-    async fn take_turn(&self) -> Turn<'_> {
+    async fn take_turn(&self) -> Result<Turn<'_>, TopicError> {
+        self.waiting.set(self.waiting.get() + 1);
         while self.busy.get() {
             self.done.notified().await;
         }
+        self.waiting.set(self.waiting.get() - 1);
+        if let Some(why) = &*self.broken.borrow() {
+            let message = format!("topics cannot be changed until the broker is started again: {why}");
+            return Err(TopicError::Storage(message));
+        }
         self.busy.set(true);
-        Turn(self)
+        Ok(Turn(self))
     }
 }
