@@ -7,17 +7,17 @@
 //! - A peer that takes no bytes, or does not finish a frame, within `STALLED_AFTER` is cut off.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
-use ringlog_protocol::{Frame, FrameError, Kind, split_frame};
+use ringlog_protocol::{ErrorCode, Frame, FrameError, Kind, split_frame};
 use ringlog_reactor::net::TcpStream;
-use ringlog_reactor::{Elapsed, Notify, timeout};
+use ringlog_reactor::{Elapsed, Instant, Notify, now, timeout};
 
 use crate::dispatch::{Handled, dispatch, route};
-use crate::gather::{Fill, PartialFrame};
-use crate::limits::{FORWARD_BYTES, STALLED_AFTER};
+use crate::gather::{Fill, GatherPermit, PartialFrame};
+use crate::limits::{FORWARD_BYTES, GATHER_FREE_BYTES, MAX_SUBSCRIPTIONS, STALLED_AFTER};
 use crate::outbox::Outbox;
 use crate::peers::{ConnectionId, PeerMessage};
 use crate::session::Session;
@@ -29,8 +29,10 @@ pub struct Connection {
     stream: TcpStream,
     session: Rc<Session>,
     partial: RefCell<PartialFrame>,
-    /// Bytes of requests on their way to other cores.
-    forwarding: Cell<usize>,
+    /// When the frame in `partial` began, or went on after a pause of ours.
+    frame_began: Cell<Instant>,
+    /// Requests on their way to other cores: their bytes, and the memory that the large ones hold.
+    forwarding: RefCell<VecDeque<(usize, Option<GatherPermit>)>>,
     forwarded: Notify,
     /// Cores that hold a session for this client.
     linked: RefCell<BTreeSet<u32>>,
@@ -78,7 +80,8 @@ impl Connection {
             stream,
             session,
             partial: RefCell::default(),
-            forwarding: Cell::new(0),
+            frame_began: Cell::new(now()),
+            forwarding: RefCell::default(),
             forwarded: Notify::new(),
             linked: RefCell::default(),
             subscribed: RefCell::default(),
@@ -90,8 +93,10 @@ impl Connection {
         &self.session
     }
 
-    /// Closes the socket; whoever serves it sees that and ends.
+    /// Hangs up; whoever serves the socket sees that and ends, whatever it waits for.
     pub fn close(&self) {
+        self.session.outbox().close();
+        self.forwarded.notify_all();
         self.stream.shutdown();
     }
 
@@ -116,7 +121,7 @@ impl Connection {
         }
         drop(sender);
         self.session.end();
-        self.stream.shutdown();
+        self.close();
         for &peer in self.linked.take().iter() {
             shard.peers().tell(peer, PeerMessage::Gone(self.id)).await;
         }
@@ -135,16 +140,18 @@ impl Connection {
                 }
             }
         }
-        outbox.close();
-        self.stream.shutdown();
+        self.close();
     }
 
     async fn receive(&self, shard: &Rc<Shard>) -> Result<(), Ending> {
         loop {
             let received = if self.partial.borrow().is_empty() {
-                self.stream.recv().await?
+                let received = self.stream.recv().await?;
+                self.frame_began.set(now());
+                received
             } else {
-                timeout(STALLED_AFTER, self.stream.recv()).await??
+                let until = self.frame_began.get() + STALLED_AFTER;
+                timeout(until - now(), self.stream.recv()).await??
             };
             let Some(buffer) = received else { return Ok(()) };
             let (used, pause) = self.advance(shard, &buffer)?;
@@ -161,6 +168,7 @@ impl Connection {
         let mut pause = Some(pause);
         while let Some(reason) = pause {
             self.wait(shard, reason).await;
+            self.frame_began.set(now());
             if self.session.outbox().is_closed() {
                 return Ok(());
             }
@@ -193,6 +201,7 @@ impl Connection {
                     if input.is_empty() {
                         return Ok((length, None));
                     }
+                    self.frame_began.set(now());
                     match partial.fill(input)? {
                         Fill::NeedsMemory(bytes) => {
                             return Ok((length - input.len(), Some(Pause::Memory(bytes))));
@@ -234,8 +243,11 @@ impl Connection {
             return Ok(Some(Pause::Busy));
         }
         let to = self.owner_of(shard, frame);
-        if to != self.id.home && to < shard.peers().count() {
-            self.note_subscription(frame, to);
+        let elsewhere = to != self.id.home && to < shard.peers().count();
+        if !self.note_subscription(frame, elsewhere.then_some(to)) {
+            return Ok(None);
+        }
+        if elsewhere {
             return Ok(Some(Pause::Forward { shard: to, frame: Bytes::copy_from_slice(bytes) }));
         }
         let handled = dispatch(shard, &self.session, frame);
@@ -255,32 +267,57 @@ impl Connection {
         self.subscribed.borrow().get(&id).copied().unwrap_or(self.id.home)
     }
 
-    fn note_subscription(&self, frame: &Frame<'_>, to: u32) {
-        match frame.header.kind {
-            Kind::Subscribe => {
-                self.subscribed.borrow_mut().insert(frame.header.request, to);
+    /// Remembers on which other core a subscription lives. False if there are too many, which the client is told.
+    fn note_subscription(&self, frame: &Frame<'_>, elsewhere: Option<u32>) -> bool {
+        let id = frame.header.request;
+        let mut subscribed = self.subscribed.borrow_mut();
+        match (frame.header.kind, elsewhere) {
+            (Kind::Subscribe, Some(shard)) => {
+                if subscribed.len() >= MAX_SUBSCRIPTIONS && !subscribed.contains_key(&id) {
+                    let message = format!("a connection may have {MAX_SUBSCRIPTIONS} subscriptions");
+                    self.session.reply_error(id, ErrorCode::TooManySubscriptions, &message);
+                    return false;
+                }
+                subscribed.insert(id, shard);
             }
-            Kind::Unsubscribe => {
-                let id = crate::handlers::subscribe::subscription_named_in(frame);
-                self.subscribed.borrow_mut().remove(&id);
+            (Kind::Subscribe, None) => {
+                subscribed.remove(&id);
+            }
+            (Kind::Unsubscribe, _) => {
+                subscribed.remove(&crate::handlers::subscribe::subscription_named_in(frame));
             }
             _ => {}
         }
+        true
     }
 
     async fn forward(&self, shard: &Shard, to: u32, frame: Bytes) {
-        while self.forwarding.get() >= FORWARD_BYTES && !self.session.outbox().is_closed() {
+        let permit = match frame.len() {
+            large if large > GATHER_FREE_BYTES => Some(shard.gather_budget().take(large).await),
+            _ => None,
+        };
+        while self.is_forwarding_enough(frame.len()) && !self.session.outbox().is_closed() {
             let forwarded = self.forwarded.notified();
             forwarded.await;
         }
-        self.forwarding.set(self.forwarding.get() + frame.len());
+        self.forwarding.borrow_mut().push_back((frame.len(), permit));
         self.linked.borrow_mut().insert(to);
         shard.peers().tell(to, PeerMessage::Forward { from: self.id, frame }).await;
     }
 
-    /// Another core has handled this much of what was forwarded.
+    fn is_forwarding_enough(&self, more: usize) -> bool {
+        let forwarding = self.forwarding.borrow();
+        let bytes: usize = forwarding.iter().map(|(bytes, _)| bytes).sum();
+        bytes > 0 && bytes + more > FORWARD_BYTES
+    }
+
+    /// Another core has handled a request of this many bytes.
     pub fn forward_handled(&self, bytes: usize) {
-        self.forwarding.set(self.forwarding.get() - bytes);
+        let mut forwarding = self.forwarding.borrow_mut();
+        // Each core keeps the order, but two cores may differ: any request of that size will do.
+        let handled = forwarding.iter().position(|(forwarded, _)| *forwarded == bytes);
+        handled.and_then(|at| forwarding.remove(at));
+        drop(forwarding);
         self.forwarded.notify_all();
     }
 }

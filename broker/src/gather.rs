@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use ringlog_protocol::{FrameError, frame_len};
+use ringlog_protocol::{FrameError, FrameHeader, frame_len};
 use ringlog_reactor::Notify;
 
 use crate::limits::{GATHER_BYTES, GATHER_FREE_BYTES};
@@ -92,6 +92,7 @@ impl PartialFrame {
                 return Ok(Fill::Taken(taken));
             }
             if want > GATHER_FREE_BYTES && self.permit.is_none() {
+                self.check_is_request()?;
                 // What was taken so far is the header alone: leave it to be offered again.
                 self.bytes.truncate(self.bytes.len() - taken);
                 return Ok(Fill::NeedsMemory(want));
@@ -100,6 +101,13 @@ impl PartialFrame {
             self.bytes.extend_from_slice(&input[taken..taken + more]);
             taken += more;
         }
+    }
+
+    /// Memory is given to frames that a client may send, and to no others.
+    fn check_is_request(&self) -> Result<(), FrameError> {
+        let Some(header) = self.bytes.first_chunk() else { return Ok(()) };
+        let kind = FrameHeader::decode(header)?.kind;
+        if kind.is_request() { Ok(()) } else { Err(FrameError::UnknownKind { kind: kind as u8 }) }
     }
 
     /// Takes the memory that [`Fill::NeedsMemory`] asked for.

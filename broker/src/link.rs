@@ -98,6 +98,7 @@ impl Link {
             let handled = PeerMessage::ForwardHandled { connection: self.client, bytes: request.len() };
             shard.peers().tell(self.client.home, handled).await;
             if self.session.is_broken() {
+                self.requests.borrow_mut().clear();
                 self.session.outbox().drained().await;
                 return shard.peers().tell(self.client.home, PeerMessage::Gone(self.client)).await;
             }

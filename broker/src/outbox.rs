@@ -7,6 +7,8 @@
 //! - Small frames share one buffer, so that many replies of one turn cost one allocation and one slice.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use ringlog_reactor::{Notified, Notify};
@@ -16,13 +18,19 @@ use crate::limits::{OUTBOX_BYTES, SEND_BYTES};
 /// Slices one gather send may carry (the kernel's IOV_MAX is 1024).
 const SEND_PIECES: usize = 1000;
 const SMALL_BUFFER_BYTES: usize = 4096;
+/// A slice of log memory keeps its whole chunk alive. One that is smaller than this is copied when it would have to
+/// wait: a reader that is behind then costs its own bytes, and one that keeps up still costs no copy.
+const COPIED_BYTES: usize = 16 << 10;
 
 /// Frames waiting to be sent.
 #[derive(Default)]
 pub struct Outbox {
-    pieces: RefCell<std::collections::VecDeque<Bytes>>,
+    pieces: RefCell<VecDeque<Bytes>>,
     small: RefCell<BytesMut>,
+    /// What was put in and has not left, and what is reserved.
     bytes: Cell<usize>,
+    /// What was taken out and has not left.
+    in_flight: Cell<usize>,
     closed: Cell<bool>,
     arrived: Notify,
     left: Notify,
@@ -50,14 +58,29 @@ impl Outbox {
         if self.closed.get() {
             return;
         }
-        self.seal_small();
-        let mut queue = self.pieces.borrow_mut();
+        let waits = self.in_flight.get() > 0;
         for piece in pieces {
             self.bytes.set(self.bytes.get() + piece.len());
-            queue.push_back(piece);
+            if waits && piece.len() < COPIED_BYTES {
+                let mut small = self.small.borrow_mut();
+                if small.capacity() - small.len() < piece.len() {
+                    small.reserve(COPIED_BYTES);
+                }
+                small.extend_from_slice(&piece);
+                continue;
+            }
+            self.seal_small();
+            self.pieces.borrow_mut().push_back(piece);
         }
-        drop(queue);
         self.arrived.notify_all();
+    }
+
+    /// Waits for room and takes some, for data that is yet to be read: many readers that wait for the disk together
+    /// must not all believe in the same room.
+    pub async fn reserve(self: &Rc<Self>, bytes: usize) -> Reservation {
+        self.wait_for_room().await;
+        self.bytes.set(self.bytes.get() + bytes);
+        Reservation { outbox: self.clone(), bytes }
     }
 
     /// Whether whoever makes replies should wait for [`Outbox::room`].
@@ -106,11 +129,17 @@ impl Outbox {
             bytes += piece.len();
             taken.push(piece);
         }
+        self.in_flight.set(self.in_flight.get() + bytes);
         taken
     }
 
     /// Tells that this many bytes have left: only then is there room for more.
     pub fn sent(&self, bytes: usize) {
+        self.in_flight.set(self.in_flight.get() - bytes);
+        self.release(bytes);
+    }
+
+    fn release(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() - bytes);
         self.left.notify_all();
     }
@@ -145,6 +174,18 @@ impl Outbox {
     }
 }
 
+/// Room in an outbox, given back on drop.
+pub struct Reservation {
+    outbox: Rc<Outbox>,
+    bytes: usize,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.outbox.release(self.bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,5 +212,35 @@ mod tests {
         assert!(outbox.is_full(), "taken is not sent");
         outbox.sent(taken);
         assert!(!outbox.is_full());
+    }
+
+    #[test]
+    fn what_has_to_wait_does_not_keep_its_chunk_alive() {
+        let chunk = Bytes::from(vec![7; 1 << 20]);
+        let outbox = Outbox::default();
+        outbox.push_pieces([chunk.slice(..100)]);
+        let first = outbox.take_now();
+        assert_eq!(first[0].as_ptr(), chunk.as_ptr(), "a reader that keeps up costs no copy");
+        outbox.push_pieces([chunk.slice(100..200), chunk.slice(200..300)]);
+        drop(first);
+        assert!(chunk.is_unique(), "what waits behind it is a copy");
+        outbox.sent(100);
+        assert_eq!(outbox.take_now().concat(), vec![7; 200]);
+    }
+
+    #[test]
+    fn reserved_room_is_not_given_twice() {
+        let outbox = Rc::new(Outbox::default());
+        ringlog_reactor::sim::Simulation::new(1).run(async {
+            let first = outbox.reserve(OUTBOX_BYTES).await;
+            assert!(outbox.is_full());
+            let waiting = outbox.clone();
+            let second = ringlog_reactor::spawn(async move { waiting.reserve(1).await });
+            ringlog_reactor::yield_now().await;
+            assert!(!second.is_finished());
+            drop(first);
+            drop(second.await);
+            assert!(!outbox.is_full());
+        });
     }
 }

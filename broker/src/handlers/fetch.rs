@@ -1,11 +1,12 @@
 //! Fetch: reads once; waits, if asked to, until there is enough.
 
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ringlog_protocol::messages::{Fetch, Fetched};
 use ringlog_protocol::{Frame, Kind};
-use ringlog_reactor::{now, timeout};
+use ringlog_reactor::{Instant, now, timeout};
 use ringlog_storage::{Partition, ReadBatches, ReadError};
 
 use crate::handlers::{body, partition, read_error};
@@ -29,31 +30,38 @@ pub fn handle(shard: &Shard, session: &Rc<Session>, frame: &Frame<'_>) {
     let wait = if shard.is_stopping() { Duration::ZERO } else { wait };
     let waiting = session.clone();
     session.park(async move {
-        match read_within(&partition, fetch.offset, min_bytes, max_bytes, wait).await {
-            Ok(read) => reply(&waiting, request, &partition, read),
-            Err(error) => {
-                let (code, message) = read_error(&error);
-                waiting.reply_error(request, code, &message);
-            }
+        let until = now() + wait;
+        if let Err(error) =
+            answer(&waiting, request, &partition, fetch.offset, min_bytes..=max_bytes, until).await
+        {
+            let (code, message) = read_error(&error);
+            waiting.reply_error(request, code, &message);
         }
     });
 }
 
-async fn read_within(
+/// Answers once there is enough, or at `until` with what there is.
+async fn answer(
+    session: &Session,
+    request: u32,
     partition: &Partition,
     offset: i64,
-    min_bytes: usize,
-    max_bytes: usize,
-    wait: Duration,
-) -> Result<ReadBatches, ReadError> {
-    let until = now() + wait;
+    bytes: RangeInclusive<usize>,
+    until: Instant,
+) -> Result<(), ReadError> {
     loop {
         let changed = partition.changed();
-        let read = partition.read(offset, max_bytes).await?;
+        // Held while there is something to hold, and not while nothing is there to be read.
+        let room = session.outbox().reserve(*bytes.end()).await;
+        let read = partition.read(offset, *bytes.end()).await?;
         let left = until - now();
-        if read.bytes >= min_bytes || left.is_zero() || timeout(left, changed).await.is_err() {
-            return Ok(read);
+        if read.bytes >= *bytes.start() || left.is_zero() {
+            reply(session, request, partition, read);
+            return Ok(());
         }
+        drop((read, room));
+        // Looked at once more when the time is up.
+        let _changed_or_elapsed = timeout(left, changed).await;
     }
 }
 

@@ -91,7 +91,10 @@ async fn push_until_error(
         let changed = partition.changed();
         let read = match partition.try_read_tail(next, most) {
             Some(read) => read,
-            None => partition.read(next, most).await?,
+            None => {
+                let _room = session.outbox().reserve(most).await;
+                partition.read(next, most).await?
+            }
         };
         if read.batches.is_empty() {
             changed.await;
