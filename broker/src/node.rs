@@ -310,6 +310,10 @@ async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<Recov
     let failed = |why| StartError::Recovery { path: data_dir.to_path_buf(), why };
 
     let mut metadata = Metadata::load(data_dir).await.map_err(in_folder)?;
+    if metadata.epoch == 0 {
+        // The folder is ours from here on: what a first start that ends early has left is not a stranger's.
+        metadata.store(data_dir).await.map_err(in_folder)?;
+    }
     let previous =
         (metadata.epoch > 0).then_some(PreviousEpoch { epoch: metadata.epoch, shards: metadata.shards });
     let plan = Arc::new(RecoveryPlan {

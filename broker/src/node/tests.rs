@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use ringlog_protocol::batch::{BatchBuilder, split_batches};
+use ringlog_protocol::frame::HEADER_BYTES;
 use ringlog_protocol::messages::{
     CreateTopic, CreateTopicReply, DeleteTopic, Fetch, Fetched, Hello, ListOffsets, ListOffsetsReply,
     MetadataReply, MetadataRequest, Open, Opened, Position, Produced, Subscribe, Subscribed,
 };
-use ringlog_protocol::{Ack, ErrorCode, Kind, encode};
+use ringlog_protocol::{Ack, ErrorCode, Kind, encode, encode_with_payload};
 use ringlog_reactor::sim::Simulation;
 use ringlog_reactor::{mailbox, sleep, spawn, timeout};
 
@@ -338,4 +339,81 @@ fn a_deleted_topic_ends_its_subscriptions_and_its_name_can_be_used_again() {
             node.stop().await;
         });
     }
+}
+
+#[test]
+fn a_client_that_hangs_up_does_not_stop_its_change_of_topics_half_way() {
+    for seed in 0..20 {
+        Simulation::new(seed).run(async {
+            let node = SimNode::start(2).await;
+            let mut patient = WireClient::connect(node.address, None).await;
+            let mut hasty = WireClient::connect(node.address, None).await;
+            let create = CreateTopic { name: "orders".into(), partitions: 2, config: vec![] };
+            hasty.tell(Kind::CreateTopic, 0, &create).await;
+            sleep(Duration::from_micros(seed * 20)).await;
+            hasty.shutdown();
+            let all = MetadataRequest { topics: None };
+            loop {
+                let (_, found): (_, MetadataReply) = patient.ask(Kind::Metadata, 0, &all).await;
+                if !found.topics.is_empty() {
+                    break;
+                }
+                // The request may not have left before its sender did.
+                patient.tell(Kind::CreateTopic, 0, &create).await;
+                patient.next_frame().await;
+            }
+            let handle = open(&mut patient, 1).await;
+            patient.try_send_batch(handle, batch_of(&["a"])).await.unwrap();
+
+            let mut hasty = WireClient::connect(node.address, None).await;
+            let delete = DeleteTopic { name: "orders".into() };
+            hasty.tell(Kind::DeleteTopic, 0, &delete).await;
+            sleep(Duration::from_micros(seed * 20)).await;
+            hasty.shutdown();
+            patient.tell(Kind::DeleteTopic, 0, &delete).await;
+            patient.next_frame().await;
+            create_topic(&mut patient, 2).await;
+            let handle = open(&mut patient, 1).await;
+            assert_eq!(patient.try_send_batch(handle, batch_of(&["b"])).await.unwrap().base_offset, 0);
+            drop(patient);
+            node.stop().await;
+        });
+    }
+}
+
+#[test]
+fn a_first_start_that_ends_anywhere_can_be_done_again() {
+    for polls in (0..400).step_by(5) {
+        let simulation = Simulation::new(polls);
+        simulation.run_for(polls, async {
+            SimNode::start(2).await.stop().await;
+        });
+        simulation.crash();
+        let again = Simulation::with_disk(polls + 1000, simulation.disk());
+        assert_eq!(again.run(log_ends(2)), None);
+    }
+}
+
+#[test]
+fn a_client_that_breaks_off_through_another_core_is_hung_up_on() {
+    Simulation::new(17).run(async {
+        let node = SimNode::start(2).await;
+        let mut client = WireClient::connect(node.address, Some(0)).await;
+        create_topic(&mut client, 2).await;
+        // The topic's id is 1, so its partition 0 lives on shard 1.
+        let handle = open(&mut client, 0).await;
+        let mut bad = encode(Kind::ListOffsets, 9, handle, 0, &ListOffsets { at: Position::Begin }).to_vec();
+        bad[HEADER_BYTES..].fill(0xFF);
+        let batch = batch_of(&["z".repeat(60 << 10).as_str()]);
+        for _ in 0..60 {
+            let head = encode_with_payload(Kind::Produce, 10, handle, Ack::Disk.flags(), &(), batch.len());
+            bad.extend_from_slice(&head);
+            bad.extend_from_slice(&batch);
+        }
+        client.send_raw(bad.into()).await.ok();
+        let ended = timeout(2 * STALLED_AFTER, client.read_to_end()).await;
+        assert!(ended.is_ok(), "the connection stays open");
+        drop(client);
+        node.stop().await;
+    });
 }
