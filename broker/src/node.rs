@@ -323,9 +323,6 @@ async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<Recov
     });
     let recovery =
         peers.ask_all(|_, done| PeerMessage::Recover { plan: plan.clone(), done }).await.map_err(failed)?;
-    for damage in recovery.iter().flat_map(|shard| &shard.damage) {
-        tracing::error!(%damage, "damaged");
-    }
 
     for topic in &metadata.deleting {
         remove_topic(data_dir, &topic.name, topic.id).await.map_err(|error| failed(error.to_string()))?;

@@ -30,7 +30,14 @@ enum Action {
     /// Create a topic
     #[command(after_help = "\
 Example:
-  ringlog topic create orders --partitions 8 --set ack=disk")]
+  ringlog topic create orders --partitions 8 --set retention.ms=86400000
+
+Settings:
+  retention.ms       milliseconds a record stays; -1: for ever (default: 604800000, seven days)
+  retention.bytes    bytes of newer segments behind which an old one goes; -1: no limit (default)
+  segment.bytes      bytes of a segment file (default: 1073741824)
+  max.message.bytes  the largest record batch (default: 1048576)
+  ack                disk or memory: when a record can be read (default: disk)")]
     Create {
         /// 1 to 249 letters, digits, `.`, `_` and `-`
         name: String,
