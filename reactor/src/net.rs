@@ -162,7 +162,7 @@ impl TcpStream {
         self.inner.peer
     }
 
-    /// The next bytes, as many as have come, in one of the core's buffers; `None` at the orderly end of the stream.
+    /// The next bytes, as many as have come, mostly in one of the core's buffers; `None` at the orderly end of the stream.
     /// One reader at a time. Safe to drop at any time: no bytes are lost.
     ///
     /// Drop the buffer soon: all sockets of the core share them.
@@ -191,17 +191,16 @@ impl TcpStream {
                 Poll::Ready(Event::Item(Item::Socket(_))) => unreachable!("a receive accepts no sockets"),
                 Poll::Ready(Event::Ended(result)) => {
                     *receiving = None;
-                    if result == -libc::ENOBUFS {
-                        if wait_for_buffer(cx) {
-                            return Poll::Pending;
+                    match result {
+                        0 => self.inner.ended.set(true),
+                        // Start it again. It was stopped because too much waited here, which has been read by now;
+                        // or one batch of completions took all buffers, half of which are back by now; or it ended
+                        // after its last bytes.
+                        result if result == -libc::ECANCELED || result == -libc::ENOBUFS || result > 0 => {}
+                        result => {
+                            return Poll::Ready(to_result(result).map(|_| unreachable!("it is negative")));
                         }
-                    } else if result == 0 {
-                        self.inner.ended.set(true);
-                    } else if result < 0 && result != -libc::ECANCELED {
-                        return Poll::Ready(to_result(result).map(|_| unreachable!("it is negative")));
                     }
-                    // Otherwise it was stopped because too much waited here, which has been read by now, or it
-                    // ended after its last bytes: start it again.
                 }
             }
         }
@@ -290,15 +289,6 @@ impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpStream").field("peer", &self.inner.peer).finish_non_exhaustive()
     }
-}
-
-/// Every buffer was out. Waits for one to come back, unless one has by now.
-fn wait_for_buffer(cx: &Context<'_>) -> bool {
-    core::with(|core| {
-        let pool = core.driver().borrow().pool();
-        let starved = pool.filter(|pool| pool.is_starved());
-        starved.inspect(|pool| pool.wait(cx.waker().clone())).is_some()
-    })
 }
 
 /// A socket between two cores.

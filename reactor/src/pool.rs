@@ -2,16 +2,18 @@
 //!
 //! Invariants:
 //! - A buffer is either in the ring, where the kernel may write it, or out, where exactly one [`RecvBuf`] reads it.
+//! - At most half of the buffers are out once a completion has been looked at: what comes beyond that is copied, and
+//!   its buffer goes back at once. So readers that hold on to what they have, or do not read at all, cannot take the
+//!   buffers from the other sockets of the core. What they hold is bounded by the unread limit of each socket.
 //! - Ring memory and buffers live as long as any `RecvBuf`, and longer than the io_uring they are registered with.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::task::Waker;
 
 use bytes::Bytes;
 use io_uring::types::BufRingEntry;
@@ -30,8 +32,6 @@ pub(crate) struct Pool {
     tail: Cell<u16>,
     /// How many buffers are out.
     out: Cell<u16>,
-    /// Readers whose receive ended because every buffer was out.
-    starved: RefCell<Vec<Waker>>,
 }
 
 impl Pool {
@@ -46,7 +46,6 @@ impl Pool {
             buffer_bytes,
             tail: Cell::new(0),
             out: Cell::new(count),
-            starved: RefCell::default(),
         };
         (0..count).for_each(|id| pool.put_back(id));
         pool
@@ -70,21 +69,13 @@ impl Pool {
         self.count
     }
 
-    /// The kernel filled buffer `id` with `len` bytes: it is out until the result is dropped.
+    /// The kernel filled buffer `id` with `len` bytes: it is out until the result is dropped, or comes back at once
+    /// if too many are out.
     pub(crate) fn take_out(self: &Rc<Self>, id: u16, len: u32) -> RecvBuf {
         assert!(id < self.count && len <= self.buffer_bytes, "the kernel names a buffer of this ring");
         self.out.set(self.out.get() + 1);
-        RecvBuf { source: Source::Pool { pool: Rc::clone(self), id, len } }
-    }
-
-    /// Whether the kernel has no buffer left.
-    pub(crate) fn is_starved(&self) -> bool {
-        self.out.get() == self.count
-    }
-
-    /// Wakes `waker` when a buffer comes back.
-    pub(crate) fn wait(&self, waker: Waker) {
-        self.starved.borrow_mut().push(waker);
+        let lent = RecvBuf { source: Source::Pool { pool: Rc::clone(self), id, len } };
+        if self.out.get() > self.count / 2 { RecvBuf::owned(Bytes::copy_from_slice(&lent)) } else { lent }
     }
 
     fn put_back(&self, id: u16) {
@@ -105,12 +96,6 @@ impl Pool {
         // for u16. Only this thread writes it and the kernel reads it, so it is shared as an atomic.
         let shared = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.ring.as_ptr()).cast_mut()) };
         shared.store(tail, Ordering::Release);
-    }
-
-    fn give_back(&self, id: u16) {
-        self.put_back(id);
-        let starved = std::mem::take(&mut *self.starved.borrow_mut());
-        starved.into_iter().for_each(Waker::wake);
     }
 
     fn bytes(&self, id: u16, len: u32) -> &[u8] {
@@ -141,7 +126,7 @@ fn allocate(layout: Layout) -> NonNull<u8> {
     NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
-/// Bytes received from a socket. They lie in one of the core's receive buffers, which goes back to work when this
+/// Bytes received from a socket. They may lie in one of the core's receive buffers, which goes back to work when this
 /// is dropped: copy what must be kept, and drop it soon.
 pub struct RecvBuf {
     source: Source,
@@ -149,12 +134,12 @@ pub struct RecvBuf {
 
 enum Source {
     Pool { pool: Rc<Pool>, id: u16, len: u32 },
-    Simulated(Bytes),
+    Owned(Bytes),
 }
 
 impl RecvBuf {
-    pub(crate) fn simulated(bytes: Bytes) -> RecvBuf {
-        RecvBuf { source: Source::Simulated(bytes) }
+    pub(crate) fn owned(bytes: Bytes) -> RecvBuf {
+        RecvBuf { source: Source::Owned(bytes) }
     }
 }
 
@@ -164,7 +149,7 @@ impl Deref for RecvBuf {
     fn deref(&self) -> &[u8] {
         match &self.source {
             Source::Pool { pool, id, len } => pool.bytes(*id, *len),
-            Source::Simulated(bytes) => bytes,
+            Source::Owned(bytes) => bytes,
         }
     }
 }
@@ -178,7 +163,7 @@ impl AsRef<[u8]> for RecvBuf {
 impl Drop for RecvBuf {
     fn drop(&mut self) {
         if let Source::Pool { pool, id, .. } = &self.source {
-            pool.give_back(*id);
+            pool.put_back(*id);
         }
     }
 }

@@ -4,7 +4,6 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use crate::op::{Completion, Entry, Op};
-use crate::pool::Pool;
 use crate::sim::{SimDriver, World};
 use crate::slab::{Key, Slab};
 
@@ -24,13 +23,6 @@ impl Driver {
         match self {
             Driver::Uring(_) => None,
             Driver::Sim(sim) => Some(sim.world()),
-        }
-    }
-
-    pub(crate) fn pool(&self) -> Option<Rc<Pool>> {
-        match self {
-            Driver::Uring(uring) => Some(uring.pool()),
-            Driver::Sim(_) => None,
         }
     }
 

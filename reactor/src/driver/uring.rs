@@ -94,10 +94,6 @@ impl Uring {
         Ok(uring)
     }
 
-    pub(crate) fn pool(&self) -> Rc<Pool> {
-        Rc::clone(&self.pool)
-    }
-
     pub(crate) fn start(&mut self, key: Key, op: &mut Op) {
         if self.scratch.len() <= key.index() {
             self.scratch.resize_with(key.index() + 1, Scratch::default);

@@ -156,7 +156,7 @@ impl SimDriver {
                         self.finish(key, len)
                     }
                     _ if bytes.is_empty() => self.finish(key, 0),
-                    _ => self.go_on(key, len, Item::Received(RecvBuf::simulated(bytes))),
+                    _ => self.go_on(key, len, Item::Received(RecvBuf::owned(bytes))),
                 }
             }
         }
