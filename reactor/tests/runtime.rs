@@ -251,6 +251,58 @@ fn a_full_mailbox_says_so_and_a_closed_one_too() {
 }
 
 #[test]
+fn a_dropped_receiver_drops_what_waits_in_its_mailbox() {
+    on_core(async {
+        let (sender, receiver) = mailbox::channel(2);
+        let (answer, answers) = mailbox::channel::<u32>(1);
+        sender.try_send(answer).expect("there is room");
+        let asker = spawn(async move { answers.recv().await });
+        yield_now().await;
+        drop(receiver);
+        let told = timeout(Duration::from_secs(10), asker).await;
+        assert_eq!(told.expect("the asker is told"), None);
+        assert!(sender.is_closed());
+    });
+}
+
+#[test]
+fn a_dropped_receiver_drops_what_waits_for_room() {
+    on_core(async {
+        let (sender, receiver) = mailbox::channel(1);
+        let value = Arc::new(());
+        sender.try_send(Arc::clone(&value)).expect("there is room");
+        let waiting = spawn({
+            let (sender, value) = (sender.clone(), Arc::clone(&value));
+            async move { sender.send(value).await.map_err(drop) }
+        });
+        yield_now().await;
+        drop(receiver);
+        let _ = timeout(Duration::from_secs(10), waiting).await.expect("the sender is told");
+        assert_eq!(Arc::strong_count(&value), 1);
+        assert!(sender.is_closed());
+    });
+}
+
+#[test]
+fn a_value_put_in_while_the_receiver_goes_is_dropped() {
+    for _ in 0..500 {
+        let (sender, receiver) = mailbox::channel(64);
+        let value = Arc::new(());
+        let putting = thread::spawn({
+            let (sender, value) = (sender.clone(), Arc::clone(&value));
+            move || while sender.try_send(Arc::clone(&value)).is_ok() {}
+        });
+        while receiver.is_empty() {
+            thread::yield_now();
+        }
+        drop(receiver);
+        putting.join().expect("no panic");
+        assert_eq!(Arc::strong_count(&value), 1, "no value stays in the queue");
+        drop(sender);
+    }
+}
+
+#[test]
 fn two_cores_run_side_by_side() {
     let sum = Arc::new(AtomicU64::new(0));
     on_core(async {
