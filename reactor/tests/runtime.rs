@@ -348,10 +348,39 @@ fn a_pinned_core_runs_where_it_should() {
 }
 
 #[test]
-fn what_crosses_threads_can_and_nothing_else_needs_to() {
+fn what_crosses_threads_can() {
     fn crosses<T: Send>() {}
     crosses::<mailbox::Sender<Vec<u8>>>();
     crosses::<mailbox::Receiver<Vec<u8>>>();
     crosses::<ringlog_reactor::net::SocketParts>();
     crosses::<ringlog_reactor::CoreThread>();
+}
+
+/// Fails to compile if the type is `Send`: then both implementations fit, and the call is ambiguous.
+macro_rules! assert_stays {
+    ($($stays:ty),+ $(,)?) => {
+        $({
+            trait Fits<Which> {
+                fn fits() {}
+            }
+            impl<T: ?Sized> Fits<()> for T {}
+            struct IfSend;
+            impl<T: ?Sized + Send> Fits<IfSend> for T {}
+            <$stays as Fits<_>>::fits();
+        })+
+    };
+}
+
+#[test]
+fn what_belongs_to_a_core_stays_there() {
+    assert_stays!(
+        ringlog_reactor::fs::File,
+        ringlog_reactor::net::Listener,
+        ringlog_reactor::net::RecvBuf,
+        ringlog_reactor::net::TcpStream,
+        ringlog_reactor::Notified,
+        ringlog_reactor::Notify,
+        ringlog_reactor::Sleep,
+        ringlog_reactor::Task<u8>,
+    );
 }

@@ -1,7 +1,9 @@
 //! One open file.
 
 use std::io;
+use std::marker::PhantomData;
 use std::path::Path;
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 
@@ -96,16 +98,34 @@ pub enum Sync {
 }
 
 /// An open file. Closed, in the background, when it is dropped.
+///
+/// It stays on its core: a ring closes a descriptor behind its own operations only, so on another core's ring the
+/// close could overtake an operation of this one, which would then reach whatever file got the number next.
+///
+/// ```compile_fail,E0277
+/// fn crosses<T: Send>() {}
+/// crosses::<ringlog_reactor::fs::File>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn is_shared<T: Sync>() {}
+/// is_shared::<ringlog_reactor::fs::File>();
+/// ```
 #[derive(Debug)]
 pub struct File {
     descriptor: Descriptor,
     direct: bool,
+    local: PhantomData<Rc<()>>,
 }
 
 /// The most one operation reads: the kernel's own limit is 2 GiB less a page.
 const MAX_READ: usize = 1 << 30;
 
 impl File {
+    fn new(descriptor: Descriptor, direct: bool) -> File {
+        File { descriptor, direct, local: PhantomData }
+    }
+
     /// Opens `path`.
     ///
     /// # Errors
@@ -114,13 +134,13 @@ impl File {
         let path = path.as_ref();
         let flags = options.flags();
         match open_once(path, flags).await {
-            Ok(descriptor) => Ok(File { descriptor, direct: options.direct }),
+            Ok(descriptor) => Ok(File::new(descriptor, options.direct)),
             Err(error) if options.direct && error.raw_os_error() == Some(libc::EINVAL) => {
                 // The file system refuses O_DIRECT. It does so after it has made the file, so an exclusive
                 // creation has succeeded at this point, and must not be asked for again.
                 let flags = flags & !(libc::O_DIRECT | libc::O_EXCL);
                 let descriptor = open_once(path, flags).await?;
-                Ok(File { descriptor, direct: false })
+                Ok(File::new(descriptor, false))
             }
             Err(error) => Err(error),
         }
