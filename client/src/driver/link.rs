@@ -153,20 +153,23 @@ impl Link {
         self.output.notify_all();
     }
 
-    /// Begins a subscription. Its id is known at once, the answer comes later.
+    /// Begins a subscription. Its id is known at once, the answer comes later. A link that has ended would never wake it.
     pub fn subscribe(
         &self,
         handle: u32,
         from: Position,
         credit_bytes: u32,
         subscription: &Rc<Subscription>,
-    ) -> (u32, flume::Receiver<Result<Reply, Trouble>>) {
+    ) -> Result<(u32, flume::Receiver<Result<Reply, Trouble>>), Trouble> {
+        if self.ended.get() {
+            return Err(Trouble::Lost { sent: false });
+        }
         let (token, answer) = flume::bounded(1);
         let token = Token::Asker(token);
         let id = self.session.borrow_mut().subscribe(now(), handle, from, credit_bytes, token);
         self.subscriptions.borrow_mut().insert(id, Rc::clone(subscription));
         self.output.notify_all();
-        (id, answer)
+        Ok((id, answer))
     }
 
     /// Bytes that the broker may still push to a subscription.

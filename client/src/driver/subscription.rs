@@ -99,7 +99,11 @@ impl Subscription {
         let Some(credit) = self.first_credit().await else { return Stop::Unwanted };
         self.state.borrow_mut().refused = None;
         let from = self.state.borrow().next;
-        let (id, answer) = link.subscribe(handle, from, credit, self);
+        // The link may have ended during the wait for credit, or in the breath that opened the partition.
+        let (id, answer) = match link.subscribe(handle, from, credit, self) {
+            Ok(begun) => begun,
+            Err(trouble) => return self.stopped_by(AdminError::from(trouble)),
+        };
         match answer.recv_async().await.unwrap_or(Err(Trouble::Lost { sent: true })) {
             Ok(Reply::Subscribed(subscribed)) => self.begun(&subscribed),
             Ok(other) => return self.stopped_by(AdminError::from(nonsense(&other))),

@@ -217,6 +217,17 @@ fn an_offset_out_of_range_is_said_and_ends_the_stream() {
 }
 
 #[test]
+fn a_link_that_ends_as_the_partition_opens_is_made_again() {
+    let broker = FakeBroker::start(1, |seen| match (seen.kind, seen.nth) {
+        (Kind::Open, 0..4) => Verdict::AnswerAndCut,
+        _ => Verdict::Serve,
+    });
+    broker.push(0, batch([1], 0));
+    let mut consumer = consumer(&broker, from_begin);
+    assert_eq!(next(&mut consumer).offset, 0);
+}
+
+#[test]
 fn a_dropped_consumer_unsubscribes() {
     let broker = FakeBroker::start(1, |_| Verdict::Serve);
     let client = connect(&broker);

@@ -1,6 +1,6 @@
 //! A broker made for tests: topics in memory, real sockets, the real protocol, and a script that makes it misbehave.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -40,6 +40,8 @@ pub enum Verdict {
     Cut,
     /// Do it, and close the connection before the answer.
     ServeAndCut,
+    /// Do it, answer, and close the connection in the same breath.
+    AnswerAndCut,
     /// Neither do it nor answer.
     Ignore,
 }
@@ -145,6 +147,8 @@ struct Connection {
     number: usize,
     stream: TcpStream,
     output: RefCell<Vec<Bytes>>,
+    /// Close it behind what is in the output.
+    closing: Cell<bool>,
     more: Notify,
     subscriptions: RefCell<BTreeMap<u32, Flow>>,
 }
@@ -240,6 +244,7 @@ impl Connection {
                 .unwrap_or(0),
             stream,
             output: RefCell::default(),
+            closing: Cell::new(false),
             more: Notify::new(),
             subscriptions: RefCell::default(),
         });
@@ -256,6 +261,10 @@ impl Connection {
             if output.is_empty() {
                 more.await;
             } else if self.stream.send(output).await.is_err() {
+                return;
+            }
+            if self.closing.get() {
+                self.stream.shutdown();
                 return;
             }
         }
@@ -296,6 +305,11 @@ impl Connection {
                 self.serve(world, frame);
                 self.output.borrow_mut().clear();
                 false
+            }
+            Verdict::AnswerAndCut => {
+                self.serve(world, frame);
+                self.closing.set(true);
+                true
             }
             Verdict::Ignore => true,
         }
