@@ -153,6 +153,8 @@ impl Lane {
                 return Obstacle::Later("the connection to the broker was lost".into(), false);
             }
             if self.must_reopen() {
+                self.state.borrow_mut().open = None;
+                link.close_partition(handle);
                 return Obstacle::Later("the partition has to be opened again".into(), true);
             }
             match self.pump(link, handle) {
@@ -179,6 +181,10 @@ impl Lane {
             }
         }
         self.expire(now);
+        if self.state.borrow().reopen {
+            // What is on its way is answered first.
+            return None;
+        }
         if let Some(at) = self.state.borrow().not_before.filter(|at| *at > now) {
             return Some(at);
         }
@@ -215,6 +221,12 @@ impl Lane {
         for (finished, result) in settled {
             finished.batch.settle(result);
         }
+        self.changed.notify_all();
+    }
+
+    /// An error came for one of the batches that asked for no ack, and says that the handle may be dead.
+    pub fn distrust_handle(&self) {
+        self.state.borrow_mut().reopen = true;
         self.changed.notify_all();
     }
 
@@ -278,16 +290,24 @@ impl State {
                 Answer::Accepted(produced.base_offset)
             }
             Err(Trouble::Refused(refusal)) if may_resend(&refusal) => {
-                self.reopen |= refusal.code == ErrorCode::UnknownHandle;
+                self.reopen |= is_of_a_dead_handle(refusal.code);
                 self.obstacle = Some(Arc::from(refusal.to_string()));
                 Answer::NotNow(refusal)
             }
-            Err(Trouble::Refused(refusal)) => Answer::Never(refusal),
+            Err(Trouble::Refused(refusal)) => {
+                self.reopen |= is_of_a_dead_handle(refusal.code);
+                Answer::Never(refusal)
+            }
             Err(Trouble::Lost { sent: false }) => Answer::NotSent,
             Ok(_) | Err(Trouble::Lost { .. } | Trouble::Nonsense(_)) => Answer::Unknown,
         };
         self.window.answer(flight, answer)
     }
+}
+
+/// The handle is not known, or its topic is gone: another of that name may be there by now, which only opening it tells.
+pub(crate) fn is_of_a_dead_handle(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::UnknownHandle | ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
 }
 
 /// The broker has certainly not taken the batch, and may take it later.

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use ringlog_reactor::net::TcpStream;
 use ringlog_reactor::{Notify, now, sleep, spawn};
 
 use super::DriverConfig;
-use super::lane::Lane;
+use super::lane::{Lane, is_of_a_dead_handle};
 use super::subscription::Subscription;
 use crate::error::{ConnectError, Refusal};
 use crate::limits;
@@ -47,6 +47,8 @@ pub(crate) struct Link {
     output: Notify,
     /// Batches in the output that no answer will come for: they are done when they have left.
     departing: RefCell<Vec<Token>>,
+    /// The lanes that send without an ack, by handle: an error does not say whose batch it was.
+    unacked: RefCell<BTreeMap<u32, Weak<Lane>>>,
     subscriptions: RefCell<BTreeMap<u32, Rc<Subscription>>>,
     ended: Cell<bool>,
 }
@@ -89,6 +91,7 @@ impl Link {
             welcome,
             output: Notify::new(),
             departing: RefCell::default(),
+            unacked: RefCell::default(),
             subscriptions: RefCell::default(),
             ended: Cell::new(false),
         });
@@ -137,6 +140,7 @@ impl Link {
 
     /// Gives a handle back; nobody waits for the answer.
     pub fn close_partition(&self, handle: u32) {
+        self.unacked.borrow_mut().remove(&handle);
         if !self.ended.get() {
             let closed = self.session.borrow_mut().request(now(), Kind::Close, handle, &(), None);
             closed.expect("an empty body is never too large");
@@ -149,7 +153,10 @@ impl Link {
     pub fn produce(&self, handle: u32, ack: Ack, batch: Bytes, lane: &Rc<Lane>, flight: u64) {
         let token = Token::Batch { lane: Rc::clone(lane), flight };
         let unanswered = self.session.borrow_mut().produce(now(), handle, ack, batch, token);
-        self.departing.borrow_mut().extend(unanswered);
+        if let Some(token) = unanswered {
+            self.unacked.borrow_mut().insert(handle, Rc::downgrade(lane));
+            self.departing.borrow_mut().push(token);
+        }
         self.output.notify_all();
     }
 
@@ -260,7 +267,11 @@ impl Link {
                     receiver.inspect(|receiver| receiver.refuse(refusal));
                 }
                 Some(Event::Complaint(refusal)) => {
-                    tracing::warn!(%refusal, "a batch sent without an ack failed")
+                    tracing::warn!(%refusal, "a batch sent without an ack failed");
+                    if is_of_a_dead_handle(refusal.code) {
+                        let lanes = self.unacked.borrow();
+                        lanes.values().filter_map(Weak::upgrade).for_each(|lane| lane.distrust_handle());
+                    }
                 }
                 // A session gives this event once, during the handshake.
                 Some(Event::Welcome(_)) => {}

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::support::{FakeBroker, Seen, Verdict};
 use bytes::Bytes;
 use ringlog_client::{
-    Acked, Client, ConnectError, Delivery, DeliveryError, ErrorCode, OpenError, Producer, ProducerBuilder,
-    Record, SendError, TrySendError, block_on,
+    Ack, Acked, Client, ConnectError, Delivery, DeliveryError, ErrorCode, OpenError, Producer,
+    ProducerBuilder, Record, SendError, TrySendError, block_on,
 };
 use ringlog_protocol::Kind;
 use ringlog_protocol::batch::{BatchHeader, RecordIter, records_section};
@@ -145,6 +145,30 @@ fn a_batch_that_is_refused_for_good_fails_alone() {
         matches!(&results[1], Err(DeliveryError::Refused(refusal)) if refusal.code == ErrorCode::InvalidBatch)
     );
     assert_eq!(values(&broker, 0), ["0", "2", "3"]);
+}
+
+#[test]
+fn a_topic_that_was_made_again_is_opened_again() {
+    for ack in [Ack::Disk, Ack::None] {
+        // As after delete and create: the handle of before is dead, and only another Open gives one that lives.
+        let mut opened = 0;
+        let broker = FakeBroker::start(1, move |seen| {
+            opened += usize::from(seen.kind == Kind::Open);
+            match seen.kind {
+                Kind::Produce if opened == 1 => Verdict::Refuse(ErrorCode::UnknownTopic),
+                _ => Verdict::Serve,
+            }
+        });
+        let producer = producer(&broker, |builder| builder.ack(ack));
+        let first = send(&producer, "first").wait();
+        assert_eq!(first.is_err(), ack == Ack::Disk, "{first:?}");
+        // The error of a batch without an ack comes when nobody waits for it.
+        while values(&broker, 0).is_empty() {
+            assert!(broker.seen(Kind::Produce).len() < 10_000, "the handle stays dead");
+            let _ = send(&producer, "next").wait();
+        }
+        assert!(!broker.seen(Kind::Close).is_empty(), "the dead handle was given back");
+    }
 }
 
 #[test]
