@@ -50,7 +50,7 @@ impl ProducerBuilder {
     }
 
     /// How long a batch may wait for more records. Zero, the default, does not wait: records that come while others are on their
-    /// way gather by themselves.
+    /// way gather by themselves. It must be shorter than the delivery time-out.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.settings.linger = linger;
         self
@@ -107,6 +107,13 @@ impl ProducerBuilder {
         }
         if self.settings.buffer_bytes == 0 {
             return bad("buffer_bytes", "must be at least 1".into());
+        }
+        let ProducerSettings { linger, delivery_timeout, .. } = &self.settings;
+        if linger >= delivery_timeout {
+            return bad(
+                "linger",
+                format!("must be shorter than the delivery time-out, {delivery_timeout:?}"),
+            );
         }
         Ok(())
     }

@@ -257,8 +257,10 @@ impl Lane {
             };
             expired.into_iter().for_each(|finished| finished.batch.settle(timed_out()));
         }
+        // What is late does not linger any more.
+        let all_linger_is_over = now + self.owner.settings.linger;
         while self.owner.oldest(self.partition).is_some_and(late) {
-            let Take::Batch(batch) = self.owner.take(self.partition, now) else { return };
+            let Take::Batch(batch) = self.owner.take(self.partition, all_linger_is_over) else { return };
             batch.settle(timed_out());
         }
     }

@@ -251,7 +251,7 @@ fn the_byte_budget_holds_senders_back() {
 #[test]
 fn close_sends_what_lingers() {
     let broker = FakeBroker::start(1, |_| Verdict::Serve);
-    let producer = producer(&broker, |builder| builder.linger(Duration::from_secs(3600)));
+    let producer = producer(&broker, |builder| builder.linger(Duration::from_secs(100)));
     let deliveries = burst(&producer, 10);
     assert!(deliveries.iter().all(|delivery| delivery.try_result().is_none()));
     assert_eq!(block_on(producer.close(Duration::from_secs(10))), Ok(()));
@@ -260,9 +260,17 @@ fn close_sends_what_lingers() {
 }
 
 #[test]
+fn a_linger_longer_than_the_delivery_timeout_is_refused() {
+    let broker = FakeBroker::start(1, |_| Verdict::Serve);
+    let builder = connect(&broker).producer("orders").delivery_timeout(Duration::from_secs(1));
+    let refused = block_on(builder.linger(Duration::from_secs(2)).build()).err();
+    assert!(matches!(refused, Some(OpenError::BadSetting { setting: "linger", .. })), "{refused:?}");
+}
+
+#[test]
 fn flush_ends_a_linger_and_waits_for_the_acks() {
     let broker = FakeBroker::start(1, |_| Verdict::Serve);
-    let producer = producer(&broker, |builder| builder.linger(Duration::from_secs(3600)));
+    let producer = producer(&broker, |builder| builder.linger(Duration::from_secs(100)));
     let delivery = send(&producer, "0");
     block_on(producer.flush());
     assert_eq!(delivery.try_result(), Some(Ok(Acked { partition: 0, offset: 0 })));
@@ -294,7 +302,7 @@ fn a_closed_producer_admits_nothing() {
 #[test]
 fn a_dropped_producer_still_sends_what_was_admitted() {
     let broker = FakeBroker::start(1, |_| Verdict::Serve);
-    let producer = producer(&broker, |builder| builder.linger(Duration::from_secs(3600)));
+    let producer = producer(&broker, |builder| builder.linger(Duration::from_secs(100)));
     let delivery = send(&producer, "0");
     drop(producer);
     assert!(delivery.wait().is_ok());
