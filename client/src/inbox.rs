@@ -69,7 +69,10 @@ struct Shelf {
     wanted: i64,
     not_before_ms: Option<i64>,
     failure: Option<ConsumeError>,
+    /// Nothing more comes in.
     ended: bool,
+    /// Nothing more goes out.
+    stopped: bool,
 }
 
 impl Inbox {
@@ -83,6 +86,7 @@ impl Inbox {
             not_before_ms: None,
             failure: None,
             ended: false,
+            stopped: false,
         };
         let state = State {
             partitions: partitions.iter().map(shelf).collect(),
@@ -122,6 +126,7 @@ impl Inbox {
         let shelf = &mut state.partitions[place];
         let Some(received) = shelf.queue.pop_front() else {
             state.live -= 1;
+            shelf.stopped = true;
             let failure = shelf.failure.take();
             return Err(failure.unwrap_or(ConsumeError::Closed));
         };
@@ -155,7 +160,8 @@ impl Inbox {
     pub fn stop(&self, place: usize) {
         let mut state = self.lock();
         let shelf = &mut state.partitions[place];
-        if !std::mem::replace(&mut shelf.ended, true) {
+        if !std::mem::replace(&mut shelf.stopped, true) {
+            shelf.ended = true;
             shelf.queue.clear();
             shelf.queued_bytes = 0;
             shelf.failure = None;
@@ -251,5 +257,30 @@ impl State {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlog_protocol::batch::BatchBuilder;
+
+    use super::*;
+
+    fn received() -> Received {
+        let mut builder = BatchBuilder::new(1 << 20);
+        builder.push(0, None, Some(b"x"), []).expect("it fits");
+        let bytes = builder.finish_plain();
+        Received { header: BatchHeader::parse(&bytes).expect("a whole batch"), bytes }
+    }
+
+    #[test]
+    fn nothing_comes_after_a_batch_that_cannot_be_read_although_the_partition_had_failed() {
+        let inbox = Inbox::new(Arc::from("orders"), &[0], 1 << 20, true);
+        inbox.push(0, [received(), received()]);
+        inbox.fail(0, ConsumeError::Closed);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(matches!(inbox.poll_take(&mut context), Poll::Ready(Some(Ok(_)))));
+        inbox.stop(0);
+        assert!(matches!(inbox.poll_take(&mut context), Poll::Ready(None)));
     }
 }
