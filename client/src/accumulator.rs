@@ -204,26 +204,21 @@ impl Accumulator {
             Err(error) => return Admission::Refused(error),
         };
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(ringlog_reactor::wall_clock_ms);
+        let growth = state.partitions[partition as usize].open.as_ref().and_then(|open| {
+            let joined_bytes = measure(&open.builder, timestamp_ms, &record);
+            (joined_bytes <= self.settings.batch_bytes).then(|| joined_bytes - open.builder.len())
+        });
         let alone = BatchBuilder::new(self.max_batch_bytes);
-        let alone_bytes = measure(&alone, timestamp_ms, &record);
-        if alone_bytes > self.max_batch_bytes {
-            return Admission::Refused(SendError::TooLarge {
-                bytes: alone_bytes,
-                limit: self.max_batch_bytes,
-            });
+        let needed = growth.unwrap_or_else(|| measure(&alone, timestamp_ms, &record));
+        // One that joins is within `batch_bytes`, which is no more than this.
+        if growth.is_none() && needed > self.max_batch_bytes {
+            return Admission::Refused(SendError::TooLarge { bytes: needed, limit: self.max_batch_bytes });
         }
-        let open = state.partitions[partition as usize].open.as_ref();
-        let joined_bytes = open.map(|open| measure(&open.builder, timestamp_ms, &record));
-        let joins = joined_bytes.is_some_and(|bytes| bytes <= self.settings.batch_bytes);
-        let needed = match (joins, open) {
-            (true, Some(open)) => measure(&open.builder, timestamp_ms, &record) - open.builder.len(),
-            _ => alone_bytes,
-        };
         if state.used_bytes > 0 && state.used_bytes + needed > self.settings.buffer_bytes {
             return Admission::Full(record);
         }
         state.used_bytes += needed;
-        if !joins {
+        if growth.is_none() {
             state.close_open(partition);
             state.open_new(partition, alone);
         }
