@@ -235,9 +235,11 @@ impl Link {
         }
     }
 
-    /// Looks at the clock often enough for the time-outs, seldom enough to cost nothing.
+    /// Looks at the clock often enough for the time-outs, seldom enough to cost nothing. One late look ends nothing: if this
+    /// thread stood still, the answers lie in the socket and are read before the next look.
     async fn watch(self: Rc<Self>, request_timeout: Duration) {
         let pause = (request_timeout / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let mut was_late = false;
         loop {
             sleep(pause).await;
             if self.ended.get() {
@@ -245,7 +247,11 @@ impl Link {
             }
             let ticked = self.session.borrow_mut().tick(now(), limits::KEEPALIVE);
             match ticked {
-                Ok(()) => self.output.notify_all(),
+                Ok(()) => {
+                    was_late = false;
+                    self.output.notify_all();
+                }
+                Err(_) if !was_late => was_late = true,
                 Err(error) => return self.end(&error.to_string()),
             }
         }
