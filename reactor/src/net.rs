@@ -5,6 +5,9 @@
 //!   the reader has caught up, and TCP's own window closes.
 //! - One send and one reader at a time per socket; two of them would mix their bytes.
 //! - A socket leaves its core only with nothing armed or in flight on it.
+//! - Every connection has `TCP_NODELAY`, and TCP's keep-alive: a peer that vanished without a word is noticed after
+//!   90 seconds of silence at the latest, as `ETIMEDOUT` from a receive or send. While sent bytes are
+//!   unacknowledged the kernel sends no probes, and its retransmission limit (`tcp_retries2`) counts instead.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -20,10 +23,15 @@ use crate::core;
 use crate::descriptor::Descriptor;
 use crate::op::{Event, Gather, Item, Op, Operation, Ticket, to_result};
 pub use crate::pool::RecvBuf;
-use crate::sys;
+use crate::sys::{self, KeepAlive};
 
 /// Connections that may wait to be accepted, beyond those the core has taken already.
 const BACKLOG: i32 = 1024;
+
+/// 60 seconds of silence, and three probes of 10 seconds each.
+const KEEPALIVE: KeepAlive = KeepAlive { idle_s: 60, interval_s: 10, probes: 3 };
+const _: () =
+    assert!(KEEPALIVE.idle_s + KEEPALIVE.interval_s * KEEPALIVE.probes == 90, "what the head promises");
 
 /// Listens for connections.
 pub struct Listener {
@@ -140,11 +148,12 @@ impl TcpStream {
     fn new(descriptor: Descriptor, peer: SocketAddr) -> io::Result<TcpStream> {
         if core::with(|core| !core.is_simulated()) {
             sys::set_nodelay(descriptor.raw())?;
+            sys::set_keepalive(descriptor.raw(), KEEPALIVE)?;
         }
         Ok(TcpStream::from_parts(SocketParts { descriptor, peer }))
     }
 
-    /// Connects to `address`. `TCP_NODELAY` is on.
+    /// Connects to `address`. `TCP_NODELAY` and keep-alive are on.
     ///
     /// # Errors
     /// Those of connect(2).
@@ -296,4 +305,25 @@ impl fmt::Debug for TcpStream {
 pub struct SocketParts {
     descriptor: Descriptor,
     peer: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CoreConfig, run, spawn};
+
+    #[test]
+    fn both_ends_of_a_connection_are_kept_alive() {
+        run(CoreConfig::default(), async {
+            let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+            let connecting = spawn(TcpStream::connect(listener.local_addr()));
+            let (accepted, _) = listener.accept().await.expect("accept");
+            let connected = connecting.await.expect("connect");
+            for stream in [accepted, connected] {
+                let found = sys::keepalive(stream.inner.descriptor.raw()).expect("a socket");
+                assert_eq!(found, Some(KEEPALIVE));
+            }
+        })
+        .expect("the core runs");
+    }
 }

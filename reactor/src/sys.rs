@@ -228,11 +228,10 @@ pub(crate) fn tcp_socket(address: SocketAddr) -> io::Result<Descriptor> {
     Ok(Descriptor::new(fd))
 }
 
-fn set_flag(fd: RawFd, level: c_int, name: c_int) -> io::Result<()> {
-    let on: c_int = 1;
-    // SAFETY: `on` is readable for the length given.
+fn set_option(fd: RawFd, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    // SAFETY: `value` is readable for the length given.
     check(unsafe {
-        libc::setsockopt(fd, level, name, (&raw const on).cast(), size_of::<c_int>() as libc::socklen_t)
+        libc::setsockopt(fd, level, name, (&raw const value).cast(), size_of::<c_int>() as libc::socklen_t)
     })
     .map(drop)
 }
@@ -240,7 +239,7 @@ fn set_flag(fd: RawFd, level: c_int, name: c_int) -> io::Result<()> {
 /// A socket that listens on `address`.
 pub(crate) fn listen(address: SocketAddr, backlog: c_int) -> io::Result<Descriptor> {
     let socket = tcp_socket(address)?;
-    set_flag(socket.raw(), libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
+    set_option(socket.raw(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     let raw = Address::new(address);
     // SAFETY: `raw` holds an address of the length given.
     check(unsafe { libc::bind(socket.raw(), raw.as_ptr(), raw.len()) })?;
@@ -251,7 +250,26 @@ pub(crate) fn listen(address: SocketAddr, backlog: c_int) -> io::Result<Descript
 
 /// Sends small writes at once.
 pub(crate) fn set_nodelay(fd: RawFd) -> io::Result<()> {
-    set_flag(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY)
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
+}
+
+/// When a silent peer is asked whether it is still there (tcp(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeepAlive {
+    /// Silence before the first probe.
+    pub(crate) idle_s: c_int,
+    /// Time from probe to probe.
+    pub(crate) interval_s: c_int,
+    /// Unanswered probes after which the connection is given up.
+    pub(crate) probes: c_int,
+}
+
+/// Asks a silent peer whether it is still there.
+pub(crate) fn set_keepalive(fd: RawFd, keepalive: KeepAlive) -> io::Result<()> {
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, keepalive.idle_s)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, keepalive.interval_s)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, keepalive.probes)?;
+    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)
 }
 
 pub(crate) fn local_addr(fd: RawFd) -> io::Result<SocketAddr> {
@@ -317,4 +335,21 @@ pub(crate) fn set_limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u6
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `limit` is readable.
     check(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
+}
+
+/// What [`set_keepalive`] has set, if it is on.
+#[cfg(test)]
+pub(crate) fn keepalive(fd: RawFd) -> io::Result<Option<KeepAlive>> {
+    let option = |level, name| {
+        let (mut value, mut len): (c_int, _) = (0, size_of::<c_int>() as libc::socklen_t);
+        // SAFETY: both are valid places, and the length is that of the value.
+        check(unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut len) })?;
+        io::Result::Ok(value)
+    };
+    let found = KeepAlive {
+        idle_s: option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE)?,
+        interval_s: option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL)?,
+        probes: option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT)?,
+    };
+    Ok((option(libc::SOL_SOCKET, libc::SO_KEEPALIVE)? != 0).then_some(found))
 }
