@@ -63,15 +63,20 @@ impl Listener {
         self.local
     }
 
-    /// The next connection and where it comes from. One caller at a time. Safe to drop at any time.
+    /// The next connection and where it comes from. One caller at a time. Safe to drop at any time. Connections
+    /// that failed while they were queued are passed over.
     ///
     /// # Errors
-    /// Those of accept(2). `ECONNABORTED` concerns one connection that went away; `EMFILE` and `ENFILE` stay until
-    /// descriptors are closed, so wait a little before the next call.
+    /// Those of accept(2) that concern the listener, and not one connection: `EMFILE`, `ENFILE`, `ENOBUFS` and
+    /// `ENOMEM` stay until something is released, so wait a little before the next call.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let socket = poll_fn(|cx| self.poll_accept(cx)).await?;
-        let peer = peer_addr(&socket)?;
-        Ok((TcpStream::new(socket, peer)?, peer))
+        loop {
+            let socket = poll_fn(|cx| self.poll_accept(cx)).await?;
+            // These fail if the peer has reset the connection by now: getpeername(2) says ENOTCONN.
+            let Ok(peer) = peer_addr(&socket) else { continue };
+            let Ok(stream) = TcpStream::new(socket, peer) else { continue };
+            return Ok((stream, peer));
+        }
     }
 
     fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<Descriptor>> {
@@ -88,6 +93,7 @@ impl Listener {
                     match result {
                         // Stopped because too many connections waited here, or ended after a connection.
                         result if result == -libc::ECANCELED || result >= 0 => {}
+                        result if concerns_one_connection(-result) => {}
                         result => {
                             return Poll::Ready(to_result(result).map(|_| unreachable!("it is negative")));
                         }
@@ -96,6 +102,22 @@ impl Listener {
             }
         }
     }
+}
+
+/// Whether an error of accept(2) is that of a queued connection, which is gone with it. Linux hands on what the
+/// network has said of the new socket; see "Error handling" in the man page.
+fn concerns_one_connection(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ECONNABORTED
+            | libc::ENETDOWN
+            | libc::EPROTO
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::ENONET
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+    )
 }
 
 impl fmt::Debug for Listener {

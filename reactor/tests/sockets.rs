@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -142,6 +143,31 @@ fn a_dropped_accept_loses_no_connection() {
         let (accepted, _) = listener.accept().await.expect("accept");
         client.send(vec![Bytes::from_static(b"x")]).await.expect("send");
         assert_eq!(receive_exactly(&accepted, 1).await, "x");
+    });
+}
+
+/// Closes a connection with a reset instead of an orderly end.
+fn reset(stream: std::net::TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let len = size_of::<libc::linger>() as libc::socklen_t;
+    let fd = stream.as_raw_fd();
+    // SAFETY: `linger` is readable for the length given, and the socket is open.
+    let set =
+        unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len) };
+    assert_eq!(set, 0, "a socket can linger");
+}
+
+#[test]
+fn a_connection_reset_while_queued_is_passed_over() {
+    on_ring(async {
+        let listener = listener();
+        let connect = || std::net::TcpStream::connect(listener.local_addr()).expect("connect");
+        reset(connect());
+        reset(connect());
+        let client = connect();
+        let accepted = timeout(Duration::from_secs(10), listener.accept()).await.expect("in time");
+        let (_, peer) = accepted.expect("nothing is wrong with the listener");
+        assert_eq!(peer, client.local_addr().expect("an address"));
     });
 }
 
