@@ -361,7 +361,8 @@ fn a_reader_that_keeps_its_buffers_does_not_starve_the_others() {
         let hog = spawn(async move { hog_left.send(vec![Bytes::from(vec![1; 8 << 10])]).await });
         let mut held = Vec::new();
         while held.iter().map(|bytes: &RecvBuf| bytes.len()).sum::<usize>() < 8 << 10 {
-            held.push(hog_right.recv().await.expect("recv").expect("more is to come"));
+            let bytes = timeout(Duration::from_secs(10), hog_right.recv()).await.expect("in time");
+            held.push(bytes.expect("recv").expect("more is to come"));
         }
         left.send(vec![Bytes::from_static(b"still heard")]).await.expect("send");
         let heard = timeout(Duration::from_secs(10), receive_exactly(&right, 11)).await.expect("in time");
