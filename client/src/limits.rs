@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ringlog_protocol::limits::{DEFAULT_MAX_BATCH_BYTES, MAX_BATCH_BYTES};
 
+use crate::record::Header;
+
 /// Producers and consumers that one client serves.
 pub(crate) const MAX_HANDLES: usize = 1024;
 /// Each handle has at most one doorbell under way, and one more as it is dropped.
@@ -32,6 +34,9 @@ pub(crate) const MIN_PARTITION_CREDIT: usize = 16 << 10;
 pub(crate) const MAX_PARTITION_CREDIT: usize = 1 << 30;
 /// A decompressed batch larger than this is refused: a few hundred bytes of zstd can claim gigabytes.
 pub(crate) const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
+/// What the records of one batch may take once they are unpacked, besides the decompressed bytes that they point into. An empty header is two
+/// bytes of a batch and fifty of memory; no batch that is within its limit before compression passes this.
+pub(crate) const MAX_UNPACKED_BYTES: usize = 256 << 20;
 
 /// How long connecting and the handshake may take, per address.
 pub(crate) const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,5 +52,6 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const _: () = assert!(DEFAULT_BATCH_BYTES <= DEFAULT_MAX_BATCH_BYTES);
 const _: () = assert!(DEFAULT_BUFFER_BYTES >= DEFAULT_BATCH_BYTES * DEFAULT_MAX_IN_FLIGHT);
 const _: () = assert!(MAX_DECOMPRESSED_BYTES >= MAX_BATCH_BYTES);
+const _: () = assert!(MAX_BATCH_BYTES / 2 * size_of::<Header>() <= MAX_UNPACKED_BYTES);
 const _: () = assert!(DEFAULT_PREFETCH_BYTES >= MIN_PARTITION_CREDIT);
 const _: () = assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());

@@ -8,6 +8,7 @@ use ringlog_protocol::batch::{BatchHeader, Compression, Record, RecordIter, reco
 use crate::compression;
 use crate::error::ConsumeError;
 use crate::inbox::{Inbox, Taken};
+use crate::limits;
 use crate::record::{ConsumedBatch, ConsumedRecord, Header};
 
 /// The wanted records of a batch.
@@ -27,6 +28,7 @@ pub(crate) fn unpack(inbox: &Inbox, taken: &Taken) -> Result<ConsumedBatch, Cons
         verify_crc(header, &taken.received.bytes).map_err(|error| bad(error.to_string()))?;
     }
     let section = section(header, &taken.received.bytes).map_err(bad)?;
+    let mut budget = Budget(limits::MAX_UNPACKED_BYTES);
     for record in RecordIter::new(header, &section) {
         let record = record.map_err(|error| bad(error.to_string()))?;
         let offset = record.offset(header);
@@ -34,7 +36,18 @@ pub(crate) fn unpack(inbox: &Inbox, taken: &Taken) -> Result<ConsumedBatch, Cons
         let too_early =
             batch.records.is_empty() && taken.not_before_ms.is_some_and(|time| timestamp_ms < time);
         if offset >= taken.wanted && !too_early {
-            batch.records.push(consumed(inbox, taken.partition, &section, &record, offset, timestamp_ms));
+            budget.charge(size_of::<ConsumedRecord>()).map_err(bad)?;
+            let headers = headers(&section, &record, &mut budget).map_err(bad)?;
+            let slice = |bytes: &[u8]| section.slice_ref(bytes);
+            batch.records.push(ConsumedRecord {
+                topic: Arc::clone(&inbox.topic),
+                partition: taken.partition,
+                offset,
+                timestamp_ms,
+                key: record.key.map(slice),
+                value: record.value.map(slice),
+                headers,
+            });
         }
     }
     Ok(batch)
@@ -52,25 +65,45 @@ pub(crate) fn section(header: &BatchHeader, batch: &Bytes) -> Result<Bytes, Stri
     }
 }
 
-fn consumed(
-    inbox: &Inbox,
-    partition: u32,
-    section: &Bytes,
-    record: &Record<'_>,
-    offset: i64,
-    timestamp_ms: i64,
-) -> ConsumedRecord {
-    let slice = |bytes: &[u8]| section.slice_ref(bytes);
-    ConsumedRecord {
-        topic: Arc::clone(&inbox.topic),
-        partition,
-        offset,
-        timestamp_ms,
-        key: record.key.map(slice),
-        value: record.value.map(slice),
-        headers: record
-            .headers
-            .map(|header| Header { name: header.key_lossy().into_owned(), value: header.value.map(slice) })
-            .collect(),
+/// What unpacked records may still take, in bytes.
+struct Budget(usize);
+
+impl Budget {
+    fn charge(&mut self, bytes: usize) -> Result<(), String> {
+        let left = self.0.checked_sub(bytes);
+        self.0 =
+            left.ok_or_else(|| format!("its records take more than {} bytes", limits::MAX_UNPACKED_BYTES))?;
+        Ok(())
+    }
+}
+
+fn headers(section: &Bytes, record: &Record<'_>, budget: &mut Budget) -> Result<Vec<Header>, String> {
+    let mut headers = Vec::new();
+    for header in record.headers {
+        let name = header.key_lossy().into_owned();
+        budget.charge(size_of::<Header>() + name.len())?;
+        headers.push(Header { name, value: header.value.map(|value| section.slice_ref(value)) });
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlog_protocol::batch::{self, BatchBuilder};
+
+    use super::*;
+
+    #[test]
+    fn headers_beyond_the_budget_are_refused() {
+        let mut builder = BatchBuilder::new(8 << 20);
+        builder.push(0, None, None, vec![batch::Header::new("", b""); 100]).expect("it fits");
+        let bytes = builder.finish_plain();
+        let header = BatchHeader::parse(&bytes).expect("a whole batch");
+        let section = section(&header, &bytes).expect("not compressed");
+        let record = RecordIter::new(&header, &section).next().expect("one record").expect("a good record");
+        let mut enough = Budget(100 * size_of::<Header>());
+        assert_eq!(headers(&section, &record, &mut enough).map(|headers| headers.len()), Ok(100));
+        let mut short = Budget(100 * size_of::<Header>() - 1);
+        assert!(headers(&section, &record, &mut short).is_err());
     }
 }
