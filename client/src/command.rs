@@ -2,6 +2,9 @@
 //!
 //! Requests go through a bounded queue whose senders wait. Doorbells say "look at this handle's shared state"; a handle has at most
 //! one under way, and there are at most `MAX_HANDLES` of them, so their queue has room but for a moment of many drops.
+//!
+//! A request to open something carries the line of the handle that comes back, so the thread outlives the request, and a handle that
+//! nobody takes rings as it is dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +12,9 @@ use std::time::Duration;
 use ringlog_protocol::messages::{ListOffsetsReply, Position, TopicMetadata};
 use ringlog_reactor::mailbox;
 
-use crate::accumulator::{Accumulator, ProducerSettings};
+use crate::accumulator::ProducerSettings;
 use crate::error::{AdminError, ConnectError, OpenError};
-use crate::inbox::Inbox;
+use crate::{consumer, producer};
 
 /// Where the answer to one command goes. The asker may be gone.
 pub(crate) type Reply<T, E> = flume::Sender<Result<T, E>>;
@@ -50,7 +53,8 @@ pub(crate) enum Command {
     OpenProducer {
         topic: Arc<str>,
         settings: ProducerSettings,
-        reply: Reply<Opened<Accumulator>, OpenError>,
+        line: Line,
+        reply: Reply<producer::Handle, OpenError>,
     },
     CloseProducer {
         id: HandleId,
@@ -60,15 +64,9 @@ pub(crate) enum Command {
     OpenConsumer {
         topic: Arc<str>,
         plan: ConsumerPlan,
-        reply: Reply<Opened<Inbox>, OpenError>,
+        line: Line,
+        reply: Reply<consumer::Handle, OpenError>,
     },
-}
-
-/// A new handle, as the driver made it.
-#[derive(Debug)]
-pub(crate) struct Opened<S> {
-    pub id: HandleId,
-    pub shared: Arc<S>,
 }
 
 /// What a consumer reads.

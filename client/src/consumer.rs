@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use ringlog_protocol::messages::Position;
 
-use crate::command::{Command, ConsumerPlan, HandleId, Line, Opened, Rung};
+use crate::command::{Command, ConsumerPlan, HandleId, Line, Rung};
 use crate::error::{ConsumeError, OpenError};
 use crate::inbox::{Inbox, Taken};
 use crate::limits;
@@ -77,9 +77,9 @@ impl ConsumerBuilder {
             partitions.sort_unstable();
             partitions.dedup();
         }
-        let Opened { id, shared } =
-            line.request(|reply| Command::OpenConsumer { topic, plan, reply }).await?;
-        Ok(Consumer { handle: Handle { id, line, shared }, records: VecDeque::new() })
+        let own = line.clone();
+        let handle = line.request(|reply| Command::OpenConsumer { topic, plan, line: own, reply }).await?;
+        Ok(Consumer { handle, records: VecDeque::new() })
     }
 }
 
@@ -91,11 +91,12 @@ pub struct Consumer {
     records: VecDeque<ConsumedRecord>,
 }
 
+/// The application's end of a consumer. Dropped, also by a `build` that was cancelled, it ends the consumer.
 #[derive(Debug)]
-struct Handle {
-    id: HandleId,
-    line: Line,
-    shared: Arc<Inbox>,
+pub(crate) struct Handle {
+    pub id: HandleId,
+    pub line: Line,
+    pub shared: Arc<Inbox>,
 }
 
 impl Drop for Handle {

@@ -14,7 +14,7 @@ use ringlog_protocol::Ack;
 use ringlog_protocol::batch::{Compression, HEADER_BYTES};
 
 use crate::accumulator::{Accumulator, Admission, ProducerSettings};
-use crate::command::{Command, HandleId, Line, Opened, Rung};
+use crate::command::{Command, HandleId, Line, Rung};
 use crate::delivery::Delivery;
 use crate::error::{CloseError, OpenError, SendError, TrySendError};
 use crate::limits;
@@ -91,9 +91,10 @@ impl ProducerBuilder {
     pub async fn build(self) -> Result<Producer, OpenError> {
         self.check()?;
         let Self { line, topic, settings } = self;
-        let opened = line.request(|reply| Command::OpenProducer { topic, settings, reply }).await?;
-        let Opened { id, shared } = opened;
-        Ok(Producer { handle: Arc::new(Handle { id, line, shared }) })
+        let own = line.clone();
+        let handle =
+            line.request(|reply| Command::OpenProducer { topic, settings, line: own, reply }).await?;
+        Ok(Producer { handle: Arc::new(handle) })
     }
 
     fn check(&self) -> Result<(), OpenError> {
@@ -128,11 +129,12 @@ pub struct Producer {
     handle: Arc<Handle>,
 }
 
+/// The application's end of a producer. Dropped, also by a `build` that was cancelled, it lets the driver retire the producer.
 #[derive(Debug)]
-struct Handle {
-    id: HandleId,
-    line: Line,
-    shared: Arc<Accumulator>,
+pub(crate) struct Handle {
+    pub id: HandleId,
+    pub line: Line,
+    pub shared: Arc<Accumulator>,
 }
 
 impl Producer {

@@ -23,10 +23,10 @@ use ringlog_protocol::messages::{Position, TopicMetadata};
 use ringlog_reactor::{Notify, Task, mailbox, spawn, timeout};
 
 use crate::accumulator::{Accumulator, ProducerSettings};
-use crate::command::{Command, ConsumerPlan, Doorbell, HandleId, Opened};
+use crate::command::{Command, ConsumerPlan, Doorbell, HandleId, Line};
 use crate::error::OpenError;
 use crate::inbox::Inbox;
-use crate::limits;
+use crate::{consumer, limits, producer};
 use lane::Lane;
 use pool::Pool;
 use subscription::Subscription;
@@ -113,15 +113,15 @@ impl Driver {
             Command::Offsets { topic, partition, at, reply } => {
                 drop(reply.send(control::offsets(pool, &topic, partition, at).await));
             }
-            Command::OpenProducer { topic, settings, reply } => {
-                drop(reply.send(self.open_producer(topic, settings).await));
+            Command::OpenProducer { topic, settings, line, reply } => {
+                drop(reply.send(self.open_producer(topic, settings, line).await));
             }
             Command::CloseProducer { id, deadline, reply } => {
                 self.retire(id, deadline).await;
                 let _ = reply.send(Ok(()));
             }
-            Command::OpenConsumer { topic, plan, reply } => {
-                drop(reply.send(self.open_consumer(topic, plan).await))
+            Command::OpenConsumer { topic, plan, line, reply } => {
+                drop(reply.send(self.open_consumer(topic, plan, line).await))
             }
         }
     }
@@ -130,7 +130,8 @@ impl Driver {
         &self,
         topic: Arc<str>,
         settings: ProducerSettings,
-    ) -> Result<Opened<Accumulator>, OpenError> {
+        line: Line,
+    ) -> Result<producer::Handle, OpenError> {
         let known = self.pool.fresh_topic(&topic).await?;
         let broker_limit = self.pool.link(None).await?.max_batch_bytes();
         let max_batch_bytes = broker_limit.min(topic_limit(&known));
@@ -138,10 +139,16 @@ impl Driver {
         let sticky = (ringlog_reactor::random_u64() % u64::from(partitions.max(1))) as u32;
         let shared = Accumulator::new(topic, partitions, settings, max_batch_bytes, sticky);
         let producer = Producer { shared: Arc::clone(&shared), lanes: BTreeMap::new(), retiring: false };
-        Ok(Opened { id: self.register(Handle::Producer(producer))?, shared })
+        let id = self.register(Handle::Producer(producer))?;
+        Ok(producer::Handle { id, line, shared })
     }
 
-    async fn open_consumer(&self, topic: Arc<str>, plan: ConsumerPlan) -> Result<Opened<Inbox>, OpenError> {
+    async fn open_consumer(
+        &self,
+        topic: Arc<str>,
+        plan: ConsumerPlan,
+        line: Line,
+    ) -> Result<consumer::Handle, OpenError> {
         let known = self.pool.fresh_topic(&topic).await?;
         let there = known.partitions.len() as u32;
         let wanted = plan.partitions.unwrap_or_else(|| (0..there).collect());
@@ -167,7 +174,7 @@ impl Driver {
             // It ends by itself when the consumer is dropped.
             spawn(subscription.run(Rc::clone(&self.pool))).detach();
         }
-        Ok(Opened { id, shared })
+        Ok(consumer::Handle { id, line, shared })
     }
 
     fn register(&self, handle: Handle) -> Result<HandleId, OpenError> {

@@ -1,5 +1,7 @@
 //! Consumers against a broker that misbehaves by script.
 
+use std::future::Future;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -236,6 +238,21 @@ fn a_dropped_consumer_unsubscribes() {
         block_on(client.consumer("orders").from(Position::Begin).build()).expect("the topic is there");
     next(&mut consumer);
     drop(consumer);
+    while broker.seen(Kind::Unsubscribe).is_empty() || broker.seen(Kind::Close).is_empty() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_build_that_is_cancelled_leaves_no_consumer_behind() {
+    let broker = FakeBroker::start(1, |_| Verdict::Serve);
+    let client = connect(&broker);
+    let mut build = Box::pin(client.consumer("orders").build());
+    let _ = build.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    while broker.seen(Kind::Subscribe).is_empty() {
+        std::thread::yield_now();
+    }
+    drop(build);
     while broker.seen(Kind::Unsubscribe).is_empty() || broker.seen(Kind::Close).is_empty() {
         std::thread::yield_now();
     }
