@@ -18,10 +18,6 @@ const MAX_HANDSHAKES: usize = 1_024;
 /// After a failed accept (too many open files), before the next try.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// Errors that another try right away would only meet again (`accept(2)`): no descriptors, no memory.
-const OUT_OF_RESOURCES: [i32; 4] =
-    [/* ENFILE */ 23, /* EMFILE */ 24, /* ENOBUFS */ 105, /* ENOMEM */ 12];
-
 /// Accepts for ever.
 pub async fn accept(listener: Listener, peers: Peers) {
     let handshakes = Rc::new(Cell::new(0));
@@ -41,10 +37,8 @@ pub async fn accept(listener: Listener, peers: Peers) {
                 })
                 .detach();
             }
-            // It was the new connection that failed, and nobody else need wait for that.
-            Err(error) if !error.raw_os_error().is_some_and(|code| OUT_OF_RESOURCES.contains(&code)) => {
-                tracing::debug!(%error, "a connection was gone before it was accepted");
-            }
+            // Connections that failed by themselves are passed over by the listener: this one is out of descriptors
+            // or memory.
             Err(error) => {
                 if !complained {
                     tracing::warn!(%error, "cannot accept connections; raise the limit of open files");
