@@ -1,41 +1,32 @@
 //! The one listening port: clients are accepted on shard 0, say Hello, and go to the core they asked for.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ringlog_protocol::{ErrorCode, encode_error};
 use ringlog_reactor::net::{Listener, TcpStream};
-use ringlog_reactor::{sleep, spawn};
+use ringlog_reactor::{Task, sleep, spawn};
 
 use crate::handlers::hello;
 use crate::limits::MAX_CONNECTIONS;
 use crate::peers::{PeerMessage, Peers};
 
-/// Handshakes under way at a time; more wait in the kernel's backlog.
-const MAX_HANDSHAKES: usize = 1_024;
+/// Handshakes under way at a time.
+pub(crate) const MAX_HANDSHAKES: usize = 1_024;
 /// After a failed accept (too many open files), before the next try.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Accepts for ever.
 pub async fn accept(listener: Listener, peers: Peers) {
-    let handshakes = Rc::new(Cell::new(0));
+    let mut handshakes = VecDeque::new();
     let mut complained = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 complained = false;
-                while handshakes.get() >= MAX_HANDSHAKES {
-                    sleep(Duration::from_millis(1)).await;
-                }
-                handshakes.set(handshakes.get() + 1);
-                let (peers, handshakes) = (peers.clone(), handshakes.clone());
-                spawn(async move {
-                    introduce(stream, peers).await;
-                    handshakes.set(handshakes.get() - 1);
-                })
-                .detach();
+                make_room(&mut handshakes);
+                handshakes.push_back(spawn(introduce(stream, peers.clone())));
             }
             // Connections that failed by themselves are passed over by the listener: this one is out of descriptors
             // or memory.
@@ -47,6 +38,17 @@ pub async fn accept(listener: Listener, peers: Peers) {
                 sleep(ACCEPT_AGAIN_AFTER).await;
             }
         }
+    }
+}
+
+/// A flood of clients that say nothing must not keep out one that does: the oldest handshake gives way. An honest
+/// one takes milliseconds, so it is never that old.
+fn make_room(handshakes: &mut VecDeque<Task<()>>) {
+    if handshakes.len() >= MAX_HANDSHAKES {
+        handshakes.retain(|handshake| !handshake.is_finished());
+    }
+    if handshakes.len() >= MAX_HANDSHAKES {
+        handshakes.pop_front();
     }
 }
 

@@ -11,12 +11,13 @@ use ringlog_protocol::messages::{
     MetadataReply, MetadataRequest, Open, Opened, Position, Produced, Subscribe, Subscribed,
 };
 use ringlog_protocol::{Ack, ErrorCode, Kind, encode, encode_with_payload};
+use ringlog_reactor::net::TcpStream;
 use ringlog_reactor::sim::Simulation;
 use ringlog_reactor::{mailbox, sleep, spawn, timeout};
 
 use super::*;
 use crate::config::StorageSizes;
-use crate::limits::STALLED_AFTER;
+use crate::limits::{HANDSHAKE_WITHIN, STALLED_AFTER};
 use crate::wire_client::WireClient;
 
 fn config() -> BrokerConfig {
@@ -414,6 +415,21 @@ fn a_client_that_breaks_off_through_another_core_is_hung_up_on() {
         let ended = timeout(2 * STALLED_AFTER, client.read_to_end()).await;
         assert!(ended.is_ok(), "the connection stays open");
         drop(client);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_flood_of_clients_that_say_nothing_keeps_no_honest_one_out() {
+    Simulation::new(19).run(async {
+        let node = SimNode::start(1).await;
+        let mut silent = Vec::new();
+        for _ in 0..2 * acceptor::MAX_HANDSHAKES {
+            silent.push(TcpStream::connect(node.address).await.unwrap());
+        }
+        let welcome = timeout(HANDSHAKE_WITHIN / 10, WireClient::connect(node.address, None)).await;
+        assert!(welcome.is_ok(), "the honest client waits behind the silent ones");
+        drop((welcome, silent));
         node.stop().await;
     });
 }
