@@ -4,7 +4,7 @@
 //! - The order of a checkpoint: segment data written, segment data synced, the checkpoint file replaced, journal files freed.
 //! - A checkpoint frees frames only up to the one that was durable when it began, and everything durable then is flushed and
 //!   synced by it.
-//! - A full disk is waited out; every other failure is final.
+//! - A full disk, and too many open files, are waited out; every other failure is final.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -54,6 +54,12 @@ pub(crate) async fn settle(inner: &Inner, result: Result<(), StoreError>) -> boo
         Err(error) if error.is_disk_full() => {
             inner.set_disk_full(true);
             // What was to be done is still to be done.
+            inner.checkpoint_due.set(true);
+            pause(inner).await;
+            true
+        }
+        Err(error) if error.is_out_of_descriptors() => {
+            tracing::warn!(shard = inner.config.shard, %error, "a flush waits for a file descriptor");
             inner.checkpoint_due.set(true);
             pause(inner).await;
             true
@@ -182,7 +188,7 @@ pub(crate) async fn make_files(inner: Rc<Inner>, from: u32) {
                 inner.files.add(file);
                 number += 1;
             }
-            Err(error) if error.is_disk_full() => {
+            Err(error) if error.is_disk_full() || error.is_out_of_descriptors() => {
                 tracing::warn!(shard = inner.config.shard, %error, "a journal file could not be made yet");
                 sleep(DISK_FULL_PAUSE).await;
             }

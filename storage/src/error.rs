@@ -133,6 +133,13 @@ impl StoreError {
         move |error| StoreError::Io { action, path, error }
     }
 
+    /// Whether a file could not be opened because too many are open: nothing was done, and it ends by itself.
+    pub(crate) fn is_out_of_descriptors(&self) -> bool {
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        matches!(self, StoreError::Io { error, .. } if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)))
+    }
+
     /// Whether there was no space, which ends by itself, unlike every other failure.
     pub(crate) fn is_disk_full(&self) -> bool {
         match self {
