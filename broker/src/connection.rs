@@ -146,9 +146,7 @@ impl Connection {
     async fn receive(&self, shard: &Rc<Shard>) -> Result<(), Ending> {
         loop {
             let received = if self.partial.borrow().is_empty() {
-                let received = self.stream.recv().await?;
-                self.frame_began.set(now());
-                received
+                self.stream.recv().await?
             } else {
                 let until = self.frame_began.get() + STALLED_AFTER;
                 timeout(until - now(), self.stream.recv()).await??

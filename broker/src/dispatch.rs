@@ -42,7 +42,7 @@ pub fn dispatch(shard: &Rc<Shard>, session: &Rc<Session>, frame: &Frame<'_>) -> 
         Kind::Produce => return produce::handle(shard, session, frame),
         Kind::Fetch => fetch::handle(shard, session, frame),
         Kind::Credit => subscribe::handle_credit(session, frame),
-        Kind::Subscribe => subscribe::handle(shard, session, frame),
+        Kind::Subscribe => subscribe::handle(session, frame),
         Kind::Unsubscribe => subscribe::handle_unsubscribe(session, frame),
         Kind::ListOffsets => list_offsets::handle(session, frame),
         Kind::Open => open::handle(shard, session, frame),

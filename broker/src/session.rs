@@ -141,7 +141,7 @@ impl Session {
         self.subscriptions.borrow_mut().insert(id, subscription);
     }
 
-    /// Ends a subscription; false when there is none such. A subscription may end itself this way.
+    /// Ends a subscription; false when there is none such.
     pub fn unsubscribe(&self, id: u32) -> bool {
         let ended = self.subscriptions.borrow_mut().remove(&id);
         ended.is_some()

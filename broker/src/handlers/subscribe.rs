@@ -11,10 +11,9 @@ use crate::handlers::list_offsets::resolve;
 use crate::handlers::{body, partition, read_error};
 use crate::limits::DELIVERY_BYTES;
 use crate::session::{self, Session};
-use crate::shard::Shard;
 
 /// Begins a subscription under the request's number.
-pub fn handle(_shard: &Shard, session: &Rc<Session>, frame: &Frame<'_>) {
+pub fn handle(session: &Rc<Session>, frame: &Frame<'_>) {
     let id = frame.header.request;
     let Some(subscribe) = body::<Subscribe>(session, frame) else { return };
     let Some(partition) = partition(session, frame) else { return };
