@@ -1,0 +1,13 @@
+//! The load generator of Ringlog: an open loop that keeps its schedule whatever the broker does, and verifies every
+//! record while it measures.
+//!
+//! # Map
+//! - `workload`: what is sent and when; pure and seeded.
+//! - [`target`]: what is driven; Ringlog by its bundled client here, other brokers in `perf/`.
+//! - [`executor`]: where the producers and consumers run, and the precise timer there.
+//! - `report`: tables, files, pages and comparisons of results.
+#![forbid(unsafe_code)]
+
+pub mod executor;
+pub mod report;
+pub mod target;

@@ -1,0 +1,8 @@
+//! The `ringlog-loadgen` command.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}
