@@ -5,9 +5,11 @@
 //! - `workload`: what is sent and when; pure and seeded.
 //! - [`target`]: what is driven; Ringlog by its bundled client here, other brokers in `perf/`.
 //! - [`executor`]: where the producers and consumers run, and the precise timer there.
-//! - `report`: tables, files, pages and comparisons of results.
+//! - [`result`]: what a run leaves behind, as it stands in its JSON file.
+//! - [`report`]: tables, files, pages and comparisons of results.
 #![forbid(unsafe_code)]
 
 pub mod executor;
 pub mod report;
+pub mod result;
 pub mod target;

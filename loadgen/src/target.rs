@@ -6,9 +6,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::executor::Executor;
 
@@ -112,7 +114,8 @@ pub struct Extent {
 }
 
 /// What an acknowledgement means; results are compared only within a class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AckClass {
     /// The record is in the broker's memory, or nothing is known of it.
     Memory,
@@ -120,6 +123,16 @@ pub enum AckClass {
     Written,
     /// The record is on stable storage.
     Flushed,
+}
+
+impl fmt::Display for AckClass {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(match self {
+            AckClass::Memory => "memory",
+            AckClass::Written => "written",
+            AckClass::Flushed => "flushed",
+        })
+    }
 }
 
 /// What is driven.
