@@ -1,14 +1,16 @@
-//! Physical limits of a machine, and Ringlog's first figures as ratios to them.
+//! Physical limits of a machine, and Ringlog as ratios to them.
 //!
-//! Broker and limits run on one core, the measuring client on another; every round measures everything once,
-//! interleaved, and a goal is judged by the median of the rounds' ratios: absolute times on a shared machine
-//! prove nothing.
+//! Broker and limits run on one core, the measuring client on another; limits and ours are measured in turn, and a
+//! goal is judged by the median of the pairs' ratios: absolute times on a shared machine prove nothing.
 #![forbid(unsafe_code)]
 
-mod broker;
+mod cpus;
 mod goals;
 mod limits;
+mod machine;
+mod process;
 mod stats;
+mod wait;
 mod wire;
 
 use std::path::PathBuf;
@@ -16,9 +18,22 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::limits::echo::EchoSize;
+use crate::wait::Wait;
+
+/// Anything that keeps a measurement from being made.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 /// Ringlog against the limits of this machine.
 #[derive(Parser)]
-#[command(version, after_help = "Example:\n  cargo run --release -p ringlog-perf -- goals --dir /var/tmp")]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  cargo run --release -p ringlog-perf -- goals                          the whole table, about ten minutes
+  cargo run --release -p ringlog-perf -- goals --quick --goal 3,4       a look at two of them
+  cargo run --release -p ringlog-perf -- goals --wait spin --dir /var/tmp"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -26,20 +41,35 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Goals 1, 5 and 11: durable ack, memory ack, idle broker; each as a ratio to E and D of the same round.
+    /// The goals, each as a ratio to a limit measured in the same minutes
     Goals(goals::Options),
-    /// What a broker under measurement runs as.
+    /// What a broker under measurement runs as
     #[command(hide = true)]
     Serve {
-        /// Its data folder.
+        /// Its data folder
         data_dir: PathBuf,
+        /// Its waiting policy
+        #[arg(long, default_value = "block")]
+        wait: Wait,
+    },
+    /// What the echo server runs as
+    #[command(hide = true)]
+    Echo {
+        /// Bytes of a request
+        request: usize,
+        /// Bytes of a reply
+        reply: usize,
+        /// Its waiting policy
+        #[arg(long, default_value = "block")]
+        wait: Wait,
     },
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Goals(options) => goals::run(&options),
-        Command::Serve { data_dir } => broker::serve(&data_dir),
+        Command::Serve { data_dir, wait } => process::serve(&data_dir, wait),
+        Command::Echo { request, reply, wait } => limits::echo::serve(EchoSize { request, reply }, wait),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
