@@ -1,4 +1,4 @@
-//! What a producer's application threads and the client's thread share: the batches that are filling up, and the byte budget.
+//! What a producer's application threads and the driver share: the batches that are filling up, and the byte budget.
 //!
 //! Invariants:
 //! - `used_bytes` is the sum of the charges of all batches that have no outcome yet; it passes the budget only by one record

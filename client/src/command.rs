@@ -1,9 +1,9 @@
-//! What the application's threads say to the client's thread.
+//! What the application says to the driver, from any thread.
 //!
 //! Requests go through a bounded queue whose senders wait. Doorbells say "look at this handle's shared state"; a handle has at most
 //! one under way, and there are at most `MAX_HANDLES` of them, so their queue has room but for a moment of many drops.
 //!
-//! A request to open something carries the line of the handle that comes back, so the thread outlives the request, and a handle that
+//! A request to open something carries the line of the handle that comes back, so the driver outlives the request, and a handle that
 //! nobody takes rings as it is dropped.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use ringlog_reactor::mailbox;
 
 use crate::accumulator::ProducerSettings;
 use crate::error::{AdminError, ConnectError, OpenError};
-use crate::{consumer, producer};
+use crate::{consumer, limits, producer};
 
 /// Where the answer to one command goes. The asker may be gone.
 pub(crate) type Reply<T, E> = flume::Sender<Result<T, E>>;
@@ -85,7 +85,14 @@ pub(crate) struct ConsumerPlan {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Doorbell(pub HandleId);
 
-/// The application's end of the line to the client's thread.
+/// The driver's end of the line.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    pub commands: mailbox::Receiver<Command>,
+    pub doorbells: mailbox::Receiver<Doorbell>,
+}
+
+/// The application's end of the line to the driver.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub commands: mailbox::Sender<Command>,
@@ -93,14 +100,21 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Sends a command and waits for its answer. `None`: the client's thread has ended.
+    /// A line that nobody has said anything on.
+    pub fn new() -> (Self, Orders) {
+        let (commands, command_queue) = mailbox::channel(limits::COMMAND_QUEUE);
+        let (doorbells, doorbell_queue) = mailbox::channel(limits::DOORBELL_QUEUE);
+        (Self { commands, doorbells }, Orders { commands: command_queue, doorbells: doorbell_queue })
+    }
+
+    /// Sends a command and waits for its answer. `None`: the driver has ended.
     pub async fn ask<T, E>(&self, command: impl FnOnce(Reply<T, E>) -> Command) -> Option<Result<T, E>> {
         let (reply, answer) = flume::bounded(1);
         self.commands.send(command(reply)).await.ok()?;
         answer.recv_async().await.ok()
     }
 
-    /// As `ask`, and an ended thread is an error of the operation.
+    /// As `ask`, and an ended driver is an error of the operation.
     pub async fn request<T, E: From<ConnectError>>(
         &self,
         command: impl FnOnce(Reply<T, E>) -> Command,
@@ -127,6 +141,6 @@ pub(crate) enum Rung {
     Told,
     /// No room: the next call must ring again.
     Busy,
-    /// The client's thread has ended.
+    /// The driver has ended.
     Gone,
 }

@@ -77,7 +77,15 @@ pub enum ConnectError {
         /// What the operating system said.
         reason: Arc<str>,
     },
-    /// The client's thread has ended.
+    /// The driver that was asked for lives on a runtime, and `connect` was not called in one.
+    #[error(
+        "there is no {runtime} runtime here: call connect() inside one, or let the client have a thread of its own (Driver::Thread)"
+    )]
+    NoRuntime {
+        /// The runtime.
+        runtime: &'static str,
+    },
+    /// The driver has ended.
     #[error("the client is closed")]
     Closed,
 }
@@ -233,7 +241,7 @@ pub enum SendError {
         /// How many there are.
         partitions: u32,
     },
-    /// The producer was closed, or its client's thread has ended.
+    /// The producer was closed, or its client's driver has ended.
     #[error("the producer is closed")]
     Closed,
 }
@@ -371,7 +379,7 @@ pub enum ConsumeError {
         /// What is wrong with it.
         reason: Arc<str>,
     },
-    /// The client's thread has ended.
+    /// The driver has ended.
     #[error("the client is closed")]
     Closed,
 }

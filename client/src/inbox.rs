@@ -1,4 +1,4 @@
-//! What a consumer's application and the client's thread share: batches that were received and not yet taken.
+//! What a consumer's application and the driver share: batches that were received and not yet taken.
 //!
 //! Invariants:
 //! - What is queued for a partition, plus the credit its subscription has left, is at most `credit_bytes` and one push.
@@ -192,7 +192,7 @@ impl Inbox {
         state.closed
     }
 
-    /// The client's thread ends.
+    /// The driver ends.
     pub fn abandon(&self) {
         let mut state = self.lock();
         state.driver_gone = true;

@@ -20,13 +20,14 @@
 //! # }
 //! ```
 //!
-//! All futures work under any runtime, and with [`block_on`] without one: a client has a thread of its own that owns its connections.
+//! All futures work under any runtime, and with [`block_on`] without one: a client has a thread of its own that owns its connections. A service
+//! that lives on a runtime of its own can have them there instead, without the hop between threads: see [`Driver`].
 //!
 //! # Map
-//! - `client`, `producer`, `consumer`, `admin`: what applications call; `command`: how they talk to the client's thread.
+//! - `client`, `producer`, `consumer`, `admin`: what applications call; `command`: how they talk to the driver.
 //! - `accumulator`, `delivery`: a producer's batches and budget, and the acks; `inbox`, `unpack`: a consumer's prefetch.
 //! - `session`: one connection's protocol without I/O and clock: bytes in, events out; requests in, bytes out.
-//! - `driver`: the client's thread: connections, lanes (a producer's partition), subscriptions, reconnects.
+//! - `driver`: connections, lanes (a producer's partition), subscriptions, reconnects; `driver::runtime`: the thread or the runtime it lives on.
 //! - `compression`: Kafka's four codecs, bounded.
 #![forbid(unsafe_code)]
 
@@ -53,6 +54,7 @@ pub use block_on::block_on;
 pub use client::{Client, ClientBuilder};
 pub use consumer::{Batches, Consumer, ConsumerBuilder};
 pub use delivery::{Acked, Delivery};
+pub use driver::runtime::Driver;
 pub use error::{
     AdminError, CloseError, ConnectError, ConsumeError, DeliveryError, OpenError, Refusal, SendError,
     TrySendError,

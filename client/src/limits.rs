@@ -12,7 +12,7 @@ pub(crate) const MAX_HANDLES: usize = 1024;
 pub(crate) const DOORBELL_QUEUE: usize = 2 * MAX_HANDLES;
 /// The longest name that a client gives itself; a `Hello` has its own limit.
 pub(crate) const MAX_CLIENT_ID_BYTES: usize = 256;
-/// Commands that may wait for the client's thread; more wait in their callers.
+/// Commands that may wait for the driver; more wait in their callers.
 pub(crate) const COMMAND_QUEUE: usize = 256;
 
 /// How large a batch grows before it is closed.

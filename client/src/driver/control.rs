@@ -1,6 +1,5 @@
 //! Admin requests: one question, one answer.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use crate::unpack::section;
 
 /// Makes a topic.
 pub(crate) async fn create_topic(
-    pool: &Rc<Pool>,
+    pool: &Arc<Pool>,
     name: String,
     partitions: u32,
     config: Vec<(String, String)>,
@@ -31,7 +30,7 @@ pub(crate) async fn create_topic(
 }
 
 /// Deletes a topic.
-pub(crate) async fn delete_topic(pool: &Rc<Pool>, name: String) -> Result<(), AdminError> {
+pub(crate) async fn delete_topic(pool: &Arc<Pool>, name: String) -> Result<(), AdminError> {
     pool.forget_name(&name);
     let topic = Arc::from(name.as_str());
     match ask_once(pool, Kind::DeleteTopic, &DeleteTopic { name }).await {
@@ -41,7 +40,7 @@ pub(crate) async fn delete_topic(pool: &Rc<Pool>, name: String) -> Result<(), Ad
 }
 
 /// All topics.
-pub(crate) async fn topics(pool: &Rc<Pool>) -> Result<Vec<TopicMetadata>, AdminError> {
+pub(crate) async fn topics(pool: &Arc<Pool>) -> Result<Vec<TopicMetadata>, AdminError> {
     let mut topics = pool.metadata(None).await?;
     topics.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(topics)
@@ -49,7 +48,7 @@ pub(crate) async fn topics(pool: &Rc<Pool>) -> Result<Vec<TopicMetadata>, AdminE
 
 /// Which offset a position means.
 pub(crate) async fn offsets(
-    pool: &Rc<Pool>,
+    pool: &Arc<Pool>,
     topic: &Arc<str>,
     partition: u32,
     at: Position,
@@ -64,7 +63,7 @@ pub(crate) async fn offsets(
 }
 
 async fn look_up(
-    pool: &Rc<Pool>,
+    pool: &Arc<Pool>,
     topic: &Arc<str>,
     partition: u32,
     at: Position,
@@ -126,7 +125,7 @@ fn first_since(batches: &Bytes, time_ms: i64) -> Result<Option<(i64, i64)>, Arc<
 
 /// Asks for something that must not be done twice: again only if the first request cannot have left.
 async fn ask_once<B: ringlog_protocol::Body>(
-    pool: &Rc<Pool>,
+    pool: &Arc<Pool>,
     kind: Kind,
     request: &B,
 ) -> Result<Reply, AdminError> {

@@ -2,17 +2,17 @@
 //!
 //! The order of batches is `window`'s; the lane adds the link, the clock and the accumulator.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ringlog_protocol::ErrorCode;
 use ringlog_protocol::batch::Compression;
-use ringlog_reactor::{Instant, Notify, now, sleep, timeout};
+use ringlog_reactor::{Instant, now};
 
 use super::backoff::Backoff;
 use super::link::{Link, Trouble};
+use super::lock::Lock;
+use super::notify::Notify;
 use super::pool::Pool;
 use super::window::{Answer, Settled, Window};
 use crate::accumulator::{Accumulator, Batch, Take};
@@ -27,7 +27,7 @@ pub(crate) struct Lane {
     owner: Arc<Accumulator>,
     partition: u32,
     changed: Notify,
-    state: RefCell<State>,
+    state: Lock<State>,
 }
 
 #[derive(Default)]
@@ -39,7 +39,7 @@ struct State {
     backoff: Backoff,
     /// What stood in the way last.
     obstacle: Option<Arc<str>>,
-    open: Option<(Rc<Link>, u32)>,
+    open: Option<(Arc<Link>, u32)>,
 }
 
 /// A batch and its bytes as they go over the wire.
@@ -57,8 +57,8 @@ enum Obstacle {
 }
 
 impl Lane {
-    pub fn new(owner: Arc<Accumulator>, partition: u32) -> Rc<Self> {
-        Rc::new(Self { owner, partition, changed: Notify::new(), state: RefCell::default() })
+    pub fn new(owner: Arc<Accumulator>, partition: u32) -> Arc<Self> {
+        Arc::new(Self { owner, partition, changed: Notify::new(), state: Lock::default() })
     }
 
     /// Something is new: records, an answer, or the clock.
@@ -69,7 +69,7 @@ impl Lane {
     /// Gives up everything. What may have left has an unknown outcome, the rest was never sent.
     pub fn abandon(&self) {
         let left = {
-            let mut state = self.state.borrow_mut();
+            let mut state = self.state.lock();
             if let Some((link, handle)) = state.open.take() {
                 link.close_partition(handle);
             }
@@ -82,25 +82,25 @@ impl Lane {
     }
 
     /// Serves the lane until its producer is gone, which drops this future.
-    pub async fn run(self: Rc<Self>, pool: Rc<Pool>) {
+    pub async fn run(self: Arc<Self>, pool: Arc<Pool>) {
         loop {
             self.wait_for_work().await;
             let patience = self.deadline().map_or(std::time::Duration::ZERO, |deadline| deadline - now());
-            let opened = match timeout(patience, self.open(&pool)).await {
+            let opened = match pool.runtime.timeout(patience, self.open(&pool)).await {
                 Ok(opened) => opened,
                 Err(_) => Err(Obstacle::Later(self.last_obstacle(), false)),
             };
             let obstacle = match opened {
-                Ok((link, handle)) => self.serve(&link, handle).await,
+                Ok((link, handle)) => self.serve(&pool, &link, handle).await,
                 Err(obstacle) => obstacle,
             };
             match obstacle {
                 Obstacle::Later(why, pause) => {
-                    self.state.borrow_mut().obstacle = Some(why);
+                    self.state.lock().obstacle = Some(why);
                     self.expire(now());
                     if pause {
-                        let pause = self.state.borrow_mut().backoff.next_pause();
-                        sleep(pause).await;
+                        let pause = self.state.lock().backoff.next_pause();
+                        pool.runtime.sleep(pause).await;
                     }
                 }
                 Obstacle::Fatal(error) => self.fail_waiting(&error),
@@ -120,17 +120,17 @@ impl Lane {
 
     /// When the oldest batch that waits fails; none if nothing waits.
     fn deadline(&self) -> Option<Instant> {
-        let again = self.state.borrow().window.first_again().map(|finished| finished.batch.opened_at);
+        let again = self.state.lock().window.first_again().map(|finished| finished.batch.opened_at);
         let oldest = again.or_else(|| self.owner.oldest(self.partition));
         oldest.map(|opened_at| opened_at + self.owner.settings.delivery_timeout)
     }
 
-    async fn open(&self, pool: &Rc<Pool>) -> Result<(Rc<Link>, u32), Obstacle> {
+    async fn open(&self, pool: &Arc<Pool>) -> Result<(Arc<Link>, u32), Obstacle> {
         let (known, link) = pool.route(&self.owner.topic, self.partition).await.map_err(Obstacle::from)?;
         match link.open_partition(&self.owner.topic, self.partition).await {
             Ok((handle, _)) => {
-                let mut state = self.state.borrow_mut();
-                state.open = Some((Rc::clone(&link), handle));
+                let mut state = self.state.lock();
+                state.open = Some((Arc::clone(&link), handle));
                 state.reopen = false;
                 Ok((link, handle))
             }
@@ -142,23 +142,23 @@ impl Lane {
     }
 
     /// Sends what there is until the link is lost.
-    async fn serve(self: &Rc<Self>, link: &Rc<Link>, handle: u32) -> Obstacle {
+    async fn serve(self: &Arc<Self>, pool: &Pool, link: &Arc<Link>, handle: u32) -> Obstacle {
         loop {
             let changed = self.changed.notified();
             if link.has_ended() {
                 // The link has given back what it had.
-                let mut state = self.state.borrow_mut();
+                let mut state = self.state.lock();
                 state.open = None;
                 state.window.regroup();
                 return Obstacle::Later("the connection to the broker was lost".into(), false);
             }
             if self.must_reopen() {
-                self.state.borrow_mut().open = None;
+                self.state.lock().open = None;
                 link.close_partition(handle);
                 return Obstacle::Later("the partition has to be opened again".into(), true);
             }
             match self.pump(link, handle) {
-                Some(at) => drop(timeout(at - now(), changed).await),
+                Some(at) => drop(pool.runtime.timeout(at - now(), changed).await),
                 None => changed.await,
             }
         }
@@ -166,30 +166,30 @@ impl Lane {
 
     /// Whether the handle is gone, and nothing is under way that would be answered on it.
     fn must_reopen(&self) -> bool {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.state.lock();
         state.reopen && (state.window.regroup() || state.window.is_empty())
     }
 
     /// Sends as much as may go now. Says when to look again, if not at the next change.
-    fn pump(self: &Rc<Self>, link: &Rc<Link>, handle: u32) -> Option<Instant> {
+    fn pump(self: &Arc<Self>, link: &Arc<Link>, handle: u32) -> Option<Instant> {
         let now = now();
         {
-            let mut state = self.state.borrow_mut();
+            let mut state = self.state.lock();
             if state.window.regroup() {
                 let pause = state.backoff.next_pause();
                 state.not_before = Some(now + pause);
             }
         }
         self.expire(now);
-        if self.state.borrow().reopen {
+        if self.state.lock().reopen {
             // What is on its way is answered first.
             return None;
         }
-        if let Some(at) = self.state.borrow().not_before.filter(|at| *at > now) {
+        if let Some(at) = self.state.lock().not_before.filter(|at| *at > now) {
             return Some(at);
         }
-        while self.state.borrow().window.is_open(self.owner.settings.max_in_flight) {
-            let again = self.state.borrow_mut().window.take_again();
+        while self.state.lock().window.is_open(self.owner.settings.max_in_flight) {
+            let again = self.state.lock().window.take_again();
             let finished = match again {
                 Some(finished) => finished,
                 None => match self.owner.take(self.partition, now) {
@@ -206,18 +206,18 @@ impl Lane {
         None
     }
 
-    fn send(self: &Rc<Self>, link: &Rc<Link>, handle: u32, mut finished: Finished) {
-        let flight = self.state.borrow().window.next_flight();
+    fn send(self: &Arc<Self>, link: &Arc<Link>, handle: u32, mut finished: Finished) {
+        let flight = self.state.lock().window.next_flight();
         // From now on, if nobody settles it, its outcome is unknown.
         finished.batch.sent = true;
         let bytes = finished.bytes.clone();
-        self.state.borrow_mut().window.sent(finished);
+        self.state.lock().window.sent(finished);
         link.produce(handle, self.owner.settings.ack, bytes, self, flight);
     }
 
     /// A batch that asked for no ack has left: that is all that will be known of it.
     pub fn departed(&self, flight: u64) {
-        let settled = self.state.borrow_mut().window.answer(flight, Answer::Accepted(NO_OFFSET));
+        let settled = self.state.lock().window.answer(flight, Answer::Accepted(NO_OFFSET));
         for (finished, result) in settled {
             finished.batch.settle(result);
         }
@@ -226,13 +226,13 @@ impl Lane {
 
     /// An error came for one of the batches that asked for no ack, and says that the handle may be dead.
     pub fn distrust_handle(&self) {
-        self.state.borrow_mut().reopen = true;
+        self.state.lock().reopen = true;
         self.changed.notify_all();
     }
 
     /// A batch was answered, or its link was lost.
     pub fn answer(&self, flight: u64, answer: Result<Reply, Trouble>) {
-        let settled = self.state.borrow_mut().answer(flight, answer);
+        let settled = self.state.lock().answer(flight, answer);
         for (finished, result) in settled {
             finished.batch.settle(result);
         }
@@ -244,12 +244,12 @@ impl Lane {
         let timeout = self.owner.settings.delivery_timeout;
         let late = |opened_at: Instant| opened_at + timeout <= now;
         let timed_out = || {
-            let obstacle = self.state.borrow().obstacle.clone();
+            let obstacle = self.state.lock().obstacle.clone();
             Err(DeliveryError::TimedOut { obstacle })
         };
         loop {
             let expired = {
-                let mut state = self.state.borrow_mut();
+                let mut state = self.state.lock();
                 match state.window.first_again() {
                     Some(first) if late(first.batch.opened_at) => state.window.take_again(),
                     _ => break,
@@ -268,7 +268,7 @@ impl Lane {
     /// Fails everything that has not been sent.
     fn fail_waiting(&self, error: &DeliveryError) {
         loop {
-            let again = self.state.borrow_mut().window.take_again();
+            let again = self.state.lock().window.take_again();
             let Some(finished) = again else { break };
             finished.batch.settle(Err(error.clone()));
         }
@@ -279,7 +279,7 @@ impl Lane {
     }
 
     fn last_obstacle(&self) -> Arc<str> {
-        self.state.borrow().obstacle.clone().unwrap_or_else(|| "no connection to the broker".into())
+        self.state.lock().obstacle.clone().unwrap_or_else(|| "no connection to the broker".into())
     }
 }
 

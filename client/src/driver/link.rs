@@ -1,22 +1,24 @@
-//! One connection: a socket, its session, and the tasks that move bytes between them.
+//! One connection: its session, and who wants to know what. A carrier of the runtime moves the bytes between it and a socket.
 //!
 //! Invariant: `end` runs once; after it nothing is asked of the session, and every token has gone back to its owner.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ringlog_protocol::messages::{Opened, Position, Welcome};
 use ringlog_protocol::{Ack, Body, Kind, messages};
-use ringlog_reactor::net::TcpStream;
-use ringlog_reactor::{Notify, now, sleep, spawn};
+use ringlog_reactor::now;
 
 use super::DriverConfig;
 use super::lane::{Lane, is_of_a_dead_handle};
+use super::lock::Lock;
+use super::notify::Notify;
+use super::runtime::Runtime;
 use super::subscription::Subscription;
 use crate::error::{ConnectError, Refusal};
 use crate::limits;
@@ -25,7 +27,7 @@ use crate::session::{Event, Reply, Session, SessionError};
 /// Who wants the answer to a request.
 pub(crate) enum Token {
     Asker(flume::Sender<Result<Reply, Trouble>>),
-    Batch { lane: Rc<Lane>, flight: u64 },
+    Batch { lane: Arc<Lane>, flight: u64 },
 }
 
 /// Why a request has no answer.
@@ -39,90 +41,119 @@ pub(crate) enum Trouble {
     Nonsense(Arc<str>),
 }
 
+/// Why a connection ends.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The socket failed, or never was connected.
+    Io(std::io::Error),
+    /// The broker closed it.
+    Closed,
+    /// The broker breaks the protocol, or does not answer.
+    Session(SessionError),
+    /// The driver needs it no more.
+    Unwanted,
+}
+
 pub(crate) struct Link {
-    stream: TcpStream,
-    session: RefCell<Session<Token>>,
-    welcome: Welcome,
+    address: SocketAddr,
+    session: Lock<Session<Token>>,
+    welcome: OnceLock<Welcome>,
+    /// Why it never was welcomed.
+    failure: Lock<Option<End>>,
+    /// Fires once it is welcomed, or has ended before.
+    settled: Notify,
     /// Rings when there is output.
     output: Notify,
     /// Batches in the output that no answer will come for: they are done when they have left.
-    departing: RefCell<Vec<Token>>,
+    departing: Lock<Vec<Token>>,
+    /// Those of them that are leaving now.
+    leaving: Lock<Vec<Token>>,
     /// The lanes that send without an ack, by handle: an error does not say whose batch it was.
-    unacked: RefCell<BTreeMap<u32, Weak<Lane>>>,
-    subscriptions: RefCell<BTreeMap<u32, Rc<Subscription>>>,
-    ended: Cell<bool>,
+    unacked: Lock<BTreeMap<u32, Weak<Lane>>>,
+    subscriptions: Lock<BTreeMap<u32, Arc<Subscription>>>,
+    ended: AtomicBool,
+}
+
+/// Ends a link whose handshake is given up.
+struct Opening(Arc<Link>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if self.0.welcome.get().is_none() {
+            self.0.end(End::Unwanted);
+        }
+    }
 }
 
 impl Link {
     /// Connects to one address and shakes hands. The caller bounds the time.
     pub async fn open(
+        runtime: &Arc<Runtime>,
         config: &DriverConfig,
         name: &Arc<str>,
         address: SocketAddr,
         shard: Option<u32>,
-    ) -> Result<Rc<Self>, ConnectError> {
-        let refused = |error: std::io::Error| ConnectError::NoBroker {
-            address: Arc::clone(name),
-            reason: plain_words(&error),
-        };
-        let stream = TcpStream::connect(address).await.map_err(refused)?;
-        let not_a_broker =
-            |reason: String| ConnectError::NotABroker { address: Arc::clone(name), reason: reason.into() };
-        let mut session = Session::new(&config.client_id, shard, config.request_timeout, now())
-            .map_err(|error| not_a_broker(error.to_string()))?;
-        stream.send(session.take_output()).await.map_err(refused)?;
-        let welcome = loop {
-            let Some(received) = stream.recv().await.map_err(refused)? else {
-                return Err(not_a_broker("it closed the connection during the handshake".into()));
-            };
-            session.receive(now(), &received).map_err(|error| match error {
-                SessionError::Refused(refusal) => {
-                    ConnectError::Refused { address: Arc::clone(name), refusal }
-                }
-                other => not_a_broker(other.to_string()),
+    ) -> Result<Arc<Self>, ConnectError> {
+        let session =
+            Session::new(&config.client_id, shard, config.request_timeout, now()).map_err(|error| {
+                ConnectError::NotABroker { address: Arc::clone(name), reason: error.to_string().into() }
             })?;
-            if let Some(Event::Welcome(welcome)) = session.next_event() {
-                break welcome;
-            }
-        };
-        let link = Rc::new(Self {
-            stream,
-            session: RefCell::new(session),
-            welcome,
+        let link = Arc::new(Self {
+            address,
+            session: Lock::new(session),
+            welcome: OnceLock::new(),
+            failure: Lock::default(),
+            settled: Notify::new(),
             output: Notify::new(),
-            departing: RefCell::default(),
-            unacked: RefCell::default(),
-            subscriptions: RefCell::default(),
-            ended: Cell::new(false),
+            departing: Lock::default(),
+            leaving: Lock::default(),
+            unacked: Lock::default(),
+            subscriptions: Lock::default(),
+            ended: AtomicBool::new(false),
         });
-        spawn(Rc::clone(&link).read()).detach();
-        spawn(Rc::clone(&link).write()).detach();
-        spawn(Rc::clone(&link).watch(config.request_timeout)).detach();
-        Ok(link)
+        runtime.carry(address, Arc::clone(&link));
+        let opening = Opening(link);
+        let link = &opening.0;
+        while link.welcome.get().is_none() {
+            let settled = link.settled.notified();
+            if let Some(end) = link.failure.lock().take() {
+                return Err(end.before_welcome(name));
+            }
+            settled.await;
+        }
+        let watching = Arc::clone(runtime);
+        let watched = Arc::clone(link);
+        let request_timeout = config.request_timeout;
+        runtime.spawn(async move { watched.watch(&watching, request_timeout).await });
+        Ok(Arc::clone(link))
     }
 
     /// The shard where it lives.
     pub fn shard(&self) -> u32 {
-        self.welcome.shard
+        self.welcome().shard
     }
 
     /// The largest batch that the broker takes, as far as the protocol allows it.
     pub fn max_batch_bytes(&self) -> usize {
-        (self.welcome.max_batch_bytes as usize).min(ringlog_protocol::limits::MAX_BATCH_BYTES)
+        (self.welcome().max_batch_bytes as usize).min(ringlog_protocol::limits::MAX_BATCH_BYTES)
+    }
+
+    fn welcome(&self) -> &Welcome {
+        self.welcome.get().expect("a link is handed out after its handshake")
     }
 
     pub fn has_ended(&self) -> bool {
-        self.ended.get()
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Asks and waits for the answer.
     pub async fn ask<B: Body>(&self, kind: Kind, handle: u32, body: &B) -> Result<Reply, Trouble> {
-        if self.ended.get() {
+        if self.has_ended() {
             return Err(Trouble::Lost { sent: false });
         }
         let (token, answer) = flume::bounded(1);
         self.session
-            .borrow_mut()
+            .lock()
             .request(now(), kind, handle, body, Some(Token::Asker(token)))
             .map_err(|error| Trouble::Nonsense(error.to_string().into()))?;
         self.output.notify_all();
@@ -140,9 +171,9 @@ impl Link {
 
     /// Gives a handle back; nobody waits for the answer.
     pub fn close_partition(&self, handle: u32) {
-        self.unacked.borrow_mut().remove(&handle);
-        if !self.ended.get() {
-            let closed = self.session.borrow_mut().request(now(), Kind::Close, handle, &(), None);
+        self.unacked.lock().remove(&handle);
+        if !self.has_ended() {
+            let closed = self.session.lock().request(now(), Kind::Close, handle, &(), None);
             closed.expect("an empty body is never too large");
             self.output.notify_all();
         }
@@ -150,12 +181,12 @@ impl Link {
 
     /// Sends a batch. The lane is told what came of it: by the broker's answer, or, where none was asked for, once the
     /// kernel has the bytes.
-    pub fn produce(&self, handle: u32, ack: Ack, batch: Bytes, lane: &Rc<Lane>, flight: u64) {
-        let token = Token::Batch { lane: Rc::clone(lane), flight };
-        let unanswered = self.session.borrow_mut().produce(now(), handle, ack, batch, token);
+    pub fn produce(&self, handle: u32, ack: Ack, batch: Bytes, lane: &Arc<Lane>, flight: u64) {
+        let token = Token::Batch { lane: Arc::clone(lane), flight };
+        let unanswered = self.session.lock().produce(now(), handle, ack, batch, token);
         if let Some(token) = unanswered {
-            self.unacked.borrow_mut().insert(handle, Rc::downgrade(lane));
-            self.departing.borrow_mut().push(token);
+            self.unacked.lock().insert(handle, Arc::downgrade(lane));
+            self.departing.lock().push(token);
         }
         self.output.notify_all();
     }
@@ -166,141 +197,180 @@ impl Link {
         handle: u32,
         from: Position,
         credit_bytes: u32,
-        subscription: &Rc<Subscription>,
+        subscription: &Arc<Subscription>,
     ) -> Result<(u32, flume::Receiver<Result<Reply, Trouble>>), Trouble> {
-        if self.ended.get() {
+        if self.has_ended() {
             return Err(Trouble::Lost { sent: false });
         }
         let (token, answer) = flume::bounded(1);
         let token = Token::Asker(token);
-        let id = self.session.borrow_mut().subscribe(now(), handle, from, credit_bytes, token);
-        self.subscriptions.borrow_mut().insert(id, Rc::clone(subscription));
+        let id = self.session.lock().subscribe(now(), handle, from, credit_bytes, token);
+        self.subscriptions.lock().insert(id, Arc::clone(subscription));
         self.output.notify_all();
         Ok((id, answer))
     }
 
     /// Bytes that the broker may still push to a subscription.
     pub fn credit_left(&self, id: u32) -> Option<i64> {
-        self.session.borrow().credit_left(id)
+        self.session.lock().credit_left(id)
     }
 
     /// Gives a subscription more credit.
     pub fn grant(&self, id: u32, bytes: u32) {
-        self.session.borrow_mut().grant(id, bytes);
+        self.session.lock().grant(id, bytes);
         self.output.notify_all();
     }
 
     /// Ends a subscription.
     pub fn unsubscribe(&self, id: u32) {
-        self.subscriptions.borrow_mut().remove(&id);
-        if !self.ended.get() {
-            self.session.borrow_mut().unsubscribe(now(), id);
+        self.subscriptions.lock().remove(&id);
+        if !self.has_ended() {
+            self.session.lock().unsubscribe(now(), id);
             self.output.notify_all();
         }
     }
 
-    async fn read(self: Rc<Self>) {
-        loop {
-            let received = match self.stream.recv().await {
-                Ok(Some(bytes)) if !self.ended.get() => {
-                    self.session.borrow_mut().receive(now(), &bytes).map_err(|error| error.to_string())
-                }
-                Ok(_) => Err("the broker closed it".into()),
-                Err(error) => Err(plain_words(&error).to_string()),
-            };
-            // What came before a bad frame counts.
-            self.dispatch();
-            if let Err(reason) = received {
-                return self.end(&reason);
-            }
+    /// Takes bytes that came.
+    pub fn receive(&self, bytes: &[u8]) {
+        if self.has_ended() {
+            return;
+        }
+        let received = self.session.lock().receive(now(), bytes);
+        // What came before a bad frame counts.
+        self.dispatch();
+        if let Err(error) = received {
+            self.end(End::Session(error));
         }
     }
 
-    async fn write(self: Rc<Self>) {
-        while !self.ended.get() {
+    /// Puts what is to be sent into `output`, which is empty, when there is something. False: the link has ended. One caller at a time,
+    /// who says with `sent` what came of it.
+    pub async fn take_output(&self, output: &mut Vec<Bytes>) -> bool {
+        loop {
             let more = self.output.notified();
-            let output = self.session.borrow_mut().take_output();
-            if output.is_empty() {
-                more.await;
-                continue;
+            if self.has_ended() {
+                return false;
             }
-            let departing = std::mem::take(&mut *self.departing.borrow_mut());
-            let sent = self.stream.send(output).await;
-            for token in departing {
-                token.departed(sent.is_ok());
+            self.session.lock().take_output(output);
+            if !output.is_empty() {
+                std::mem::swap(&mut *self.departing.lock(), &mut *self.leaving.lock());
+                return true;
             }
-            if let Err(error) = sent {
-                return self.end(&plain_words(&error));
-            }
+            more.await;
+        }
+    }
+
+    /// The socket has taken the output, or has failed.
+    pub fn sent(&self, result: std::io::Result<()>) {
+        let mut leaving = std::mem::take(&mut *self.leaving.lock());
+        leaving.drain(..).for_each(|token| token.departed(result.is_ok()));
+        *self.leaving.lock() = leaving;
+        if let Err(error) = result {
+            self.end(End::Io(error));
         }
     }
 
     /// Looks at the clock often enough for the time-outs, seldom enough to cost nothing. One late look ends nothing: if this
     /// thread stood still, the answers lie in the socket and are read before the next look.
-    async fn watch(self: Rc<Self>, request_timeout: Duration) {
+    async fn watch(&self, runtime: &Runtime, request_timeout: Duration) {
         let pause = (request_timeout / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let mut was_late = false;
         loop {
-            sleep(pause).await;
-            if self.ended.get() {
+            runtime.sleep(pause).await;
+            if self.has_ended() {
                 return;
             }
-            let ticked = self.session.borrow_mut().tick(now(), limits::KEEPALIVE);
+            let ticked = self.session.lock().tick(now(), limits::KEEPALIVE);
             match ticked {
                 Ok(()) => {
                     was_late = false;
                     self.output.notify_all();
                 }
                 Err(_) if !was_late => was_late = true,
-                Err(error) => return self.end(&error.to_string()),
+                Err(error) => return self.end(End::Session(error)),
             }
         }
     }
 
     fn dispatch(&self) {
         loop {
-            let event = self.session.borrow_mut().next_event();
+            let event = self.session.lock().next_event();
             match event {
                 None => return,
                 Some(Event::Reply { token, reply }) => token.answer(Ok(reply)),
                 Some(Event::Refused { token, refusal }) => token.answer(Err(Trouble::Refused(refusal))),
                 Some(Event::Delivery { subscription, payload, .. }) => {
-                    let receiver = self.subscriptions.borrow().get(&subscription).cloned();
+                    let receiver = self.subscriptions.lock().get(&subscription).cloned();
                     receiver.inspect(|receiver| receiver.deliver(&payload));
                 }
                 Some(Event::SubscriptionEnded { subscription, refusal }) => {
-                    let receiver = self.subscriptions.borrow_mut().remove(&subscription);
+                    let receiver = self.subscriptions.lock().remove(&subscription);
                     receiver.inspect(|receiver| receiver.refuse(refusal));
                 }
                 Some(Event::Complaint(refusal)) => {
                     tracing::warn!(%refusal, "a batch sent without an ack failed");
                     if is_of_a_dead_handle(refusal.code) {
-                        let lanes = self.unacked.borrow();
+                        let lanes = self.unacked.lock();
                         lanes.values().filter_map(Weak::upgrade).for_each(|lane| lane.distrust_handle());
                     }
                 }
-                // A session gives this event once, during the handshake.
-                Some(Event::Welcome(_)) => {}
+                Some(Event::Welcome(welcome)) => {
+                    // A session gives this event once.
+                    let _ = self.welcome.set(welcome);
+                    self.settled.notify_all();
+                }
             }
         }
     }
 
     /// Ends the connection and gives everything back to its owners.
-    fn end(&self, reason: &str) {
-        if self.ended.replace(true) {
+    pub fn end(&self, end: End) {
+        if self.ended.swap(true, Ordering::Relaxed) {
             return;
         }
-        tracing::info!(broker = %self.stream.peer_addr(), reason, "the connection ended");
-        self.stream.shutdown();
-        let lost = self.session.borrow_mut().end();
+        if self.welcome.get().is_some() {
+            tracing::info!(broker = %self.address, reason = %end, "the connection ended");
+        } else {
+            *self.failure.lock() = Some(end);
+            self.settled.notify_all();
+        }
+        let lost = self.session.lock().end();
         for request in lost {
             request.token.answer(Err(Trouble::Lost { sent: request.sent }));
         }
-        let subscriptions = std::mem::take(&mut *self.subscriptions.borrow_mut());
+        let subscriptions = std::mem::take(&mut *self.subscriptions.lock());
         subscriptions.into_values().for_each(|subscription| subscription.wake());
-        let unsent = std::mem::take(&mut *self.departing.borrow_mut());
+        let unsent = std::mem::take(&mut *self.departing.lock());
         unsent.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: false })));
         self.output.notify_all();
+    }
+}
+
+impl End {
+    /// What it means for one who wanted to connect.
+    fn before_welcome(self, name: &Arc<str>) -> ConnectError {
+        let address = Arc::clone(name);
+        match self {
+            Self::Io(error) => ConnectError::NoBroker { address, reason: plain_words(&error) },
+            Self::Session(SessionError::Refused(refusal)) => ConnectError::Refused { address, refusal },
+            Self::Session(error) => ConnectError::NotABroker { address, reason: error.to_string().into() },
+            Self::Closed => {
+                let reason = "it closed the connection during the handshake".into();
+                ConnectError::NotABroker { address, reason }
+            }
+            Self::Unwanted => ConnectError::Closed,
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => f.write_str(&plain_words(error)),
+            Self::Session(error) => error.fmt(f),
+            Self::Closed => f.write_str("the broker closed it"),
+            Self::Unwanted => f.write_str("the client is done with it"),
+        }
     }
 }
 

@@ -1,34 +1,38 @@
-//! The client's thread: takes commands and doorbells, and keeps the producers' lanes and the consumers' subscriptions.
+//! The driver: takes commands and doorbells, and keeps the producers' lanes and the consumers' subscriptions.
 //!
 //! The ways through it: a doorbell wakes the lanes of the partitions that have something new (`lane`), which take batches and send them
-//! over the link to the right shard (`pool`, `link`); the link's reader settles the acks and puts deliveries into inboxes (`subscription`).
+//! over the link to the right shard (`pool`, `link`); what the link receives settles the acks and goes into inboxes (`subscription`).
+//! `runtime` says where all this runs.
 
 mod backoff;
 mod control;
 mod lane;
 mod link;
+mod lock;
+mod notify;
 mod pool;
+pub(crate) mod runtime;
 mod subscription;
-pub(crate) mod thread;
 mod window;
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringlog_protocol::limits::DEFAULT_MAX_BATCH_BYTES;
 use ringlog_protocol::messages::{Position, TopicMetadata};
-use ringlog_reactor::{Notify, Task, mailbox, spawn, timeout};
 
 use crate::accumulator::{Accumulator, ProducerSettings};
-use crate::command::{Command, ConsumerPlan, Doorbell, HandleId, Line};
+use crate::command::{Command, ConsumerPlan, Doorbell, HandleId, Line, Orders};
 use crate::error::OpenError;
 use crate::inbox::Inbox;
 use crate::{consumer, limits, producer};
 use lane::Lane;
+use lock::Lock;
+use notify::Notify;
 use pool::Pool;
+use runtime::{Runtime, Task};
 use subscription::Subscription;
 
 /// What a client was built with.
@@ -40,10 +44,11 @@ pub(crate) struct DriverConfig {
     pub request_timeout: Duration,
 }
 
-pub(crate) struct Driver {
-    pool: Rc<Pool>,
-    handles: RefCell<BTreeMap<HandleId, Handle>>,
-    last_handle: Cell<HandleId>,
+pub(crate) struct Engine {
+    runtime: Arc<Runtime>,
+    pool: Arc<Pool>,
+    handles: Lock<BTreeMap<HandleId, Handle>>,
+    last_handle: AtomicU64,
     /// Fires when a handle is gone.
     gone: Notify,
 }
@@ -55,49 +60,49 @@ enum Handle {
 
 struct Producer {
     shared: Arc<Accumulator>,
-    lanes: BTreeMap<u32, (Rc<Lane>, Task<()>)>,
+    lanes: BTreeMap<u32, (Arc<Lane>, Task)>,
     retiring: bool,
 }
 
 struct Consumer {
     shared: Arc<Inbox>,
-    subscriptions: Vec<Rc<Subscription>>,
+    subscriptions: Vec<Arc<Subscription>>,
 }
 
-impl Driver {
+impl Engine {
     /// Serves until the last command line is dropped and what was left to send is sent or given up.
-    pub async fn run(
-        config: DriverConfig,
-        commands: mailbox::Receiver<Command>,
-        doorbells: mailbox::Receiver<Doorbell>,
-    ) {
-        let driver = Rc::new(Self {
-            pool: Pool::new(config),
-            handles: RefCell::default(),
-            last_handle: Cell::new(0),
+    pub async fn run(runtime: &Arc<Runtime>, config: DriverConfig, orders: Orders) {
+        let engine = Arc::new(Self {
+            runtime: Arc::clone(runtime),
+            pool: Pool::new(Arc::clone(runtime), config),
+            handles: Lock::default(),
+            last_handle: AtomicU64::new(0),
             gone: Notify::new(),
         });
-        let ringing = Rc::clone(&driver);
-        let bell = spawn(async move {
+        let Orders { commands, doorbells } = orders;
+        let ringing = async {
             while let Some(Doorbell(id)) = doorbells.recv().await {
-                ringing.answer(id);
+                engine.answer(id);
             }
-        });
-        while let Some(command) = commands.recv().await {
-            spawn(Rc::clone(&driver).obey(command)).detach();
-        }
-        bell.await;
-        driver.dismiss();
+        };
+        let obeying = async {
+            while let Some(command) = commands.recv().await {
+                runtime.spawn(Arc::clone(&engine).obey(command));
+            }
+        };
+        futures_util::future::join(ringing, obeying).await;
+        engine.dismiss();
         loop {
-            let gone = driver.gone.notified();
-            if driver.handles.borrow().is_empty() {
-                return;
+            let gone = engine.gone.notified();
+            if engine.handles.lock().is_empty() {
+                break;
             }
             gone.await;
         }
+        engine.pool.close();
     }
 
-    async fn obey(self: Rc<Self>, command: Command) {
+    async fn obey(self: Arc<Self>, command: Command) {
         let pool = &self.pool;
         // An asker that is gone does not want its answer.
         match command {
@@ -172,29 +177,28 @@ impl Driver {
         let id = self.register(Handle::Consumer(consumer))?;
         for subscription in subscriptions {
             // It ends by itself when the consumer is dropped.
-            spawn(subscription.run(Rc::clone(&self.pool))).detach();
+            self.runtime.spawn(subscription.run(Arc::clone(&self.pool)));
         }
         Ok(consumer::Handle { id, line, shared })
     }
 
     fn register(&self, handle: Handle) -> Result<HandleId, OpenError> {
-        let mut handles = self.handles.borrow_mut();
+        let mut handles = self.handles.lock();
         if handles.len() >= limits::MAX_HANDLES {
             return Err(OpenError::TooManyHandles { limit: limits::MAX_HANDLES });
         }
-        let id = self.last_handle.get() + 1;
-        self.last_handle.set(id);
+        let id = self.last_handle.fetch_add(1, Ordering::Relaxed) + 1;
         handles.insert(id, handle);
         Ok(id)
     }
 
     /// A doorbell: something is new in the shared state of a handle.
-    fn answer(self: &Rc<Self>, id: HandleId) {
-        let mut handles = self.handles.borrow_mut();
+    fn answer(self: &Arc<Self>, id: HandleId) {
+        let mut handles = self.handles.lock();
         match handles.get_mut(&id) {
             Some(Handle::Producer(producer)) => {
                 for partition in producer.shared.take_dirty() {
-                    producer.wake(partition, &self.pool);
+                    producer.wake(partition, &self.runtime, &self.pool);
                 }
                 if producer.shared.is_orphaned() {
                     self.retire_orphan(id, producer);
@@ -214,8 +218,8 @@ impl Driver {
     }
 
     /// All application handles are gone. Producers that have something left get a bounded time for it.
-    fn dismiss(self: &Rc<Self>) {
-        let mut handles = self.handles.borrow_mut();
+    fn dismiss(self: &Arc<Self>) {
+        let mut handles = self.handles.lock();
         handles.retain(|_, handle| matches!(handle, Handle::Producer(_)));
         for (id, handle) in handles.iter_mut() {
             if let Handle::Producer(producer) = handle {
@@ -224,22 +228,25 @@ impl Driver {
         }
     }
 
-    fn retire_orphan(self: &Rc<Self>, id: HandleId, producer: &mut Producer) {
+    fn retire_orphan(self: &Arc<Self>, id: HandleId, producer: &mut Producer) {
         if !std::mem::replace(&mut producer.retiring, true) {
-            let driver = Rc::clone(self);
-            spawn(async move { driver.retire(id, limits::DROP_GRACE).await }).detach();
+            let engine = Arc::clone(self);
+            self.runtime.spawn(async move { engine.retire(id, limits::DROP_GRACE).await });
         }
     }
 
     /// Waits until a closed producer has its last ack, or gives up what is left at the deadline.
     async fn retire(&self, id: HandleId, deadline: Duration) {
-        let shared = match self.handles.borrow().get(&id) {
+        let shared = match self.handles.lock().get(&id) {
             Some(Handle::Producer(producer)) => Arc::clone(&producer.shared),
             _ => return,
         };
         let (mark, _) = shared.begin_flush();
-        let _ = timeout(deadline, std::future::poll_fn(|context| shared.poll_flushed(mark, context))).await;
-        let removed = self.handles.borrow_mut().remove(&id);
+        let _ = self
+            .runtime
+            .timeout(deadline, std::future::poll_fn(|context| shared.poll_flushed(mark, context)))
+            .await;
+        let removed = self.handles.lock().remove(&id);
         drop(removed);
         self.gone.notify_all();
     }
@@ -247,10 +254,10 @@ impl Driver {
 
 impl Producer {
     /// Wakes the lane of a partition, which is made when it is first needed.
-    fn wake(&mut self, partition: u32, pool: &Rc<Pool>) {
+    fn wake(&mut self, partition: u32, runtime: &Runtime, pool: &Arc<Pool>) {
         let (lane, _) = self.lanes.entry(partition).or_insert_with(|| {
             let lane = Lane::new(Arc::clone(&self.shared), partition);
-            let task = spawn(Rc::clone(&lane).run(Rc::clone(pool)));
+            let task = runtime.spawn_cancellable(Arc::clone(&lane).run(Arc::clone(pool)));
             (lane, task)
         });
         lane.wake();

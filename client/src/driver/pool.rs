@@ -3,36 +3,39 @@
 //! Invariants: at most one attempt to connect is under way for a shard, and all who want that shard wait for it; an attempt is
 //! never cancelled by one of them; two attempts are apart by the back-off, also when connections are cut as soon as they are made.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ringlog_protocol::Kind;
 use ringlog_protocol::messages::{MetadataRequest, TopicMetadata};
-use ringlog_reactor::{Instant, Notify, now, sleep_until, spawn, timeout};
+use ringlog_reactor::{Instant, now};
 
 use super::DriverConfig;
 use super::backoff::Backoff;
-use super::link::{Link, Trouble, nonsense};
+use super::link::{End, Link, Trouble, nonsense};
+use super::lock::Lock;
+use super::notify::Notify;
+use super::runtime::Runtime;
 use crate::error::{AdminError, ConnectError};
 use crate::limits::BACKOFF_MAX;
 use crate::session::Reply;
 
 pub(crate) struct Pool {
+    pub runtime: Arc<Runtime>,
     config: DriverConfig,
     /// By the shard that was asked for; none is "any".
-    slots: RefCell<BTreeMap<Option<u32>, Slot>>,
+    slots: Lock<BTreeMap<Option<u32>, Slot>>,
     /// The address that answered last is tried first.
-    preferred: Cell<usize>,
-    topics: RefCell<BTreeMap<Arc<str>, Rc<TopicMetadata>>>,
+    preferred: AtomicUsize,
+    topics: Lock<BTreeMap<Arc<str>, Arc<TopicMetadata>>>,
 }
 
 #[derive(Default)]
 struct Slot {
-    link: Option<Rc<Link>>,
-    attempt: Option<Rc<Attempt>>,
+    link: Option<Arc<Link>>,
+    attempt: Option<Arc<Attempt>>,
     backoff: Backoff,
     not_before: Option<Instant>,
     connected_at: Option<Instant>,
@@ -41,36 +44,43 @@ struct Slot {
 #[derive(Default)]
 struct Attempt {
     done: Notify,
-    result: RefCell<Option<Result<Rc<Link>, ConnectError>>>,
+    result: Lock<Option<Result<Arc<Link>, ConnectError>>>,
 }
 
 impl Pool {
-    pub fn new(config: DriverConfig) -> Rc<Self> {
-        Rc::new(Self {
+    pub fn new(runtime: Arc<Runtime>, config: DriverConfig) -> Arc<Self> {
+        Arc::new(Self {
+            runtime,
             config,
-            slots: RefCell::default(),
-            preferred: Cell::new(0),
-            topics: RefCell::default(),
+            slots: Lock::default(),
+            preferred: AtomicUsize::new(0),
+            topics: Lock::default(),
         })
     }
 
     /// A link to a shard, or to any; connects if there is none. One attempt only: who wants more calls again, and is held to the back-off.
-    pub async fn link(self: &Rc<Self>, shard: Option<u32>) -> Result<Rc<Link>, ConnectError> {
+    pub async fn link(self: &Arc<Self>, shard: Option<u32>) -> Result<Arc<Link>, ConnectError> {
         if let Some(link) = self.live(shard) {
             return Ok(link);
         }
         let attempt = self.attempt(shard);
         loop {
             let done = attempt.done.notified();
-            if let Some(result) = attempt.result.borrow().clone() {
+            if let Some(result) = attempt.result.lock().clone() {
                 return result;
             }
             done.await;
         }
     }
 
-    fn live(&self, shard: Option<u32>) -> Option<Rc<Link>> {
-        let slots = self.slots.borrow();
+    /// Ends all links.
+    pub fn close(&self) {
+        let slots = std::mem::take(&mut *self.slots.lock());
+        slots.into_values().filter_map(|slot| slot.link).for_each(|link| link.end(End::Unwanted));
+    }
+
+    fn live(&self, shard: Option<u32>) -> Option<Arc<Link>> {
+        let slots = self.slots.lock();
         let alive = |slot: &Slot| slot.link.clone().filter(|link| !link.has_ended());
         match shard {
             Some(_) => slots.get(&shard).and_then(alive),
@@ -78,55 +88,54 @@ impl Pool {
         }
     }
 
-    fn attempt(self: &Rc<Self>, shard: Option<u32>) -> Rc<Attempt> {
-        let mut slots = self.slots.borrow_mut();
+    fn attempt(self: &Arc<Self>, shard: Option<u32>) -> Arc<Attempt> {
+        let mut slots = self.slots.lock();
         let slot = slots.entry(shard).or_default();
         if let Some(attempt) = &slot.attempt {
-            return Rc::clone(attempt);
+            return Arc::clone(attempt);
         }
         if slot.connected_at.is_some_and(|at| now() - at > BACKOFF_MAX) {
             slot.backoff.reset();
         }
-        let attempt = Rc::new(Attempt::default());
-        slot.attempt = Some(Rc::clone(&attempt));
-        let (pool, not_before, running) = (Rc::clone(self), slot.not_before, Rc::clone(&attempt));
-        spawn(async move {
+        let attempt = Arc::new(Attempt::default());
+        slot.attempt = Some(Arc::clone(&attempt));
+        let (pool, not_before, running) = (Arc::clone(self), slot.not_before, Arc::clone(&attempt));
+        self.runtime.spawn(async move {
             if let Some(at) = not_before {
-                sleep_until(at).await;
+                pool.runtime.sleep_until(at).await;
             }
             let result = pool.connect(shard).await;
             pool.attempted(shard, &result);
-            *running.result.borrow_mut() = Some(result);
+            *running.result.lock() = Some(result);
             running.done.notify_all();
-        })
-        .detach();
+        });
         attempt
     }
 
-    fn attempted(&self, shard: Option<u32>, result: &Result<Rc<Link>, ConnectError>) {
-        let mut slots = self.slots.borrow_mut();
+    fn attempted(&self, shard: Option<u32>, result: &Result<Arc<Link>, ConnectError>) {
+        let mut slots = self.slots.lock();
         let slot = slots.entry(shard).or_default();
         slot.attempt = None;
         slot.not_before = Some(now() + slot.backoff.next_pause());
         let Ok(link) = result else { return };
         slot.connected_at = Some(now());
-        slot.link = Some(Rc::clone(link));
+        slot.link = Some(Arc::clone(link));
         // Who asked for any shard got a particular one.
         let there = slots.entry(Some(link.shard())).or_default();
         if there.link.as_ref().is_none_or(|old| old.has_ended()) {
-            there.link = Some(Rc::clone(link));
+            there.link = Some(Arc::clone(link));
         }
     }
 
     /// Tries every address once, the one that answered last first.
-    async fn connect(&self, shard: Option<u32>) -> Result<Rc<Link>, ConnectError> {
+    async fn connect(&self, shard: Option<u32>) -> Result<Arc<Link>, ConnectError> {
         let addresses = &self.config.addresses;
         let mut failure = ConnectError::NoAddress;
         for turn in 0..addresses.len() {
-            let index = (self.preferred.get() + turn) % addresses.len();
+            let index = (self.preferred.load(Ordering::Relaxed) + turn) % addresses.len();
             match self.connect_to(&addresses[index], shard).await {
                 Ok(link) => {
-                    self.preferred.set(index);
+                    self.preferred.store(index, Ordering::Relaxed);
                     return Ok(link);
                 }
                 Err(error) => failure = joined(failure, error),
@@ -135,11 +144,12 @@ impl Pool {
         Err(failure)
     }
 
-    async fn connect_to(&self, name: &Arc<str>, shard: Option<u32>) -> Result<Rc<Link>, ConnectError> {
+    async fn connect_to(&self, name: &Arc<str>, shard: Option<u32>) -> Result<Arc<Link>, ConnectError> {
         let limit = self.config.connect_timeout;
         let mut failure = bad_address(name, "the host name has no address");
         for address in resolve(name)? {
-            let opened = timeout(limit, Link::open(&self.config, name, address, shard)).await;
+            let opening = Link::open(&self.runtime, &self.config, name, address, shard);
+            let opened = self.runtime.timeout(limit, opening).await;
             failure = match opened {
                 Ok(Ok(link)) => return Ok(link),
                 Ok(Err(error)) => error,
@@ -153,8 +163,8 @@ impl Pool {
     }
 
     /// A topic as it was when it was last looked up.
-    pub async fn topic(self: &Rc<Self>, name: &Arc<str>) -> Result<Rc<TopicMetadata>, AdminError> {
-        let known = self.topics.borrow().get(name).cloned();
+    pub async fn topic(self: &Arc<Self>, name: &Arc<str>) -> Result<Arc<TopicMetadata>, AdminError> {
+        let known = self.topics.lock().get(name).cloned();
         match known {
             Some(topic) => Ok(topic),
             None => self.fresh_topic(name).await,
@@ -162,28 +172,28 @@ impl Pool {
     }
 
     /// A topic as it is now.
-    pub async fn fresh_topic(self: &Rc<Self>, name: &Arc<str>) -> Result<Rc<TopicMetadata>, AdminError> {
+    pub async fn fresh_topic(self: &Arc<Self>, name: &Arc<str>) -> Result<Arc<TopicMetadata>, AdminError> {
         let unknown = || AdminError::UnknownTopic { topic: Arc::clone(name) };
         let found = self.metadata(Some(vec![name.to_string()])).await?;
         let topic = found.into_iter().find(|topic| *topic.name == **name).ok_or_else(unknown)?;
-        let topic = Rc::new(topic);
-        self.topics.borrow_mut().insert(Arc::clone(name), Rc::clone(&topic));
+        let topic = Arc::new(topic);
+        self.topics.lock().insert(Arc::clone(name), Arc::clone(&topic));
         Ok(topic)
     }
 
     /// Forgets a topic, unless somebody has looked it up again since `known`.
-    pub fn forget(&self, known: &Rc<TopicMetadata>) {
-        self.topics.borrow_mut().retain(|_, topic| !Rc::ptr_eq(topic, known));
+    pub fn forget(&self, known: &Arc<TopicMetadata>) {
+        self.topics.lock().retain(|_, topic| !Arc::ptr_eq(topic, known));
     }
 
     /// Forgets a topic by name.
     pub fn forget_name(&self, name: &str) {
-        self.topics.borrow_mut().remove(name);
+        self.topics.lock().remove(name);
     }
 
     /// Topics as they are now; those that do not exist are left out.
     pub async fn metadata(
-        self: &Rc<Self>,
+        self: &Arc<Self>,
         topics: Option<Vec<String>>,
     ) -> Result<Vec<TopicMetadata>, AdminError> {
         let request = MetadataRequest { topics };
@@ -200,10 +210,10 @@ impl Pool {
 
     /// The link to the shard of a partition, with the knowledge that led there.
     pub async fn route(
-        self: &Rc<Self>,
+        self: &Arc<Self>,
         name: &Arc<str>,
         partition: u32,
-    ) -> Result<(Rc<TopicMetadata>, Rc<Link>), AdminError> {
+    ) -> Result<(Arc<TopicMetadata>, Arc<Link>), AdminError> {
         let topic = self.topic(name).await?;
         let partitions = topic.partitions.len() as u32;
         let place = topic.partitions.iter().find(|place| place.partition == partition);
@@ -246,7 +256,7 @@ fn joined(before: ConnectError, error: ConnectError) -> ConnectError {
     }
 }
 
-/// The addresses of `HOST:PORT`. A host name is looked up by the system's resolver, which blocks this client's thread.
+/// The addresses of `HOST:PORT`. A host name is looked up by the system's resolver, which blocks the driver's thread.
 fn resolve(name: &Arc<str>) -> Result<Vec<SocketAddr>, ConnectError> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);

@@ -3,18 +3,17 @@
 //! Invariants: `next` is behind everything that was put into the inbox, so a new subscription goes on where the old one was cut, without a gap and
 //! without a repeat. Credit left plus bytes in the inbox is at most the partition's share, but for one push.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ringlog_protocol::ErrorCode;
 use ringlog_protocol::batch::{BatchError, split_batches};
 use ringlog_protocol::messages::{Position, Subscribed};
-use ringlog_reactor::{Notify, sleep};
 
 use super::backoff::Backoff;
 use super::link::{Link, Trouble, nonsense};
+use super::lock::Lock;
+use super::notify::Notify;
 use super::pool::Pool;
 use crate::error::{AdminError, ConsumeError, Refusal};
 use crate::inbox::{Inbox, Received};
@@ -25,7 +24,7 @@ pub(crate) struct Subscription {
     place: usize,
     partition: u32,
     changed: Notify,
-    state: RefCell<State>,
+    state: Lock<State>,
 }
 
 struct State {
@@ -46,14 +45,14 @@ enum Stop {
 }
 
 impl Subscription {
-    pub fn new(inbox: Arc<Inbox>, place: usize, partition: u32, from: Position) -> Rc<Self> {
+    pub fn new(inbox: Arc<Inbox>, place: usize, partition: u32, from: Position) -> Arc<Self> {
         match from {
             Position::Offset(offset) => inbox.begin_at(place, offset, None),
             Position::Time(time_ms) => inbox.begin_at(place, 0, Some(time_ms)),
             Position::Begin | Position::End => {}
         }
-        let state = RefCell::new(State { next: from, refused: None, bad: None });
-        Rc::new(Self { inbox, place, partition, changed: Notify::new(), state })
+        let state = Lock::new(State { next: from, refused: None, bad: None });
+        Arc::new(Self { inbox, place, partition, changed: Notify::new(), state })
     }
 
     /// The application took something, or the link has changed.
@@ -62,19 +61,19 @@ impl Subscription {
     }
 
     /// Serves the subscription until the application is gone or the partition fails.
-    pub async fn run(self: Rc<Self>, pool: Rc<Pool>) {
+    pub async fn run(self: Arc<Self>, pool: Arc<Pool>) {
         let mut backoff = Backoff::default();
         loop {
             match self.serve(&pool, &mut backoff).await {
                 Stop::Again(false) => {}
-                Stop::Again(true) => sleep(backoff.next_pause()).await,
+                Stop::Again(true) => pool.runtime.sleep(backoff.next_pause()).await,
                 Stop::Unwanted => return,
                 Stop::Failed(error) => return self.inbox.fail(self.place, error),
             }
         }
     }
 
-    async fn serve(self: &Rc<Self>, pool: &Rc<Pool>, backoff: &mut Backoff) -> Stop {
+    async fn serve(self: &Arc<Self>, pool: &Arc<Pool>, backoff: &mut Backoff) -> Stop {
         if self.inbox.queued_bytes(self.place).is_none() {
             return Stop::Unwanted;
         }
@@ -95,10 +94,10 @@ impl Subscription {
     }
 
     /// Receives until something stops it.
-    async fn receive(self: &Rc<Self>, link: &Rc<Link>, handle: u32, backoff: &mut Backoff) -> Stop {
+    async fn receive(self: &Arc<Self>, link: &Arc<Link>, handle: u32, backoff: &mut Backoff) -> Stop {
         let Some(credit) = self.first_credit().await else { return Stop::Unwanted };
-        self.state.borrow_mut().refused = None;
-        let from = self.state.borrow().next;
+        self.state.lock().refused = None;
+        let from = self.state.lock().next;
         // The link may have ended during the wait for credit, or in the breath that opened the partition.
         let (id, answer) = match link.subscribe(handle, from, credit, self) {
             Ok(begun) => begun,
@@ -136,7 +135,7 @@ impl Subscription {
     }
 
     fn begun(&self, subscribed: &Subscribed) {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.state.lock();
         // A delivery that came in the same breath knows better.
         if !matches!(state.next, Position::Offset(_)) {
             state.next = Position::Offset(subscribed.next_offset);
@@ -145,10 +144,10 @@ impl Subscription {
 
     /// Gives credit for what was taken, and says whether to stop.
     fn look(&self, link: &Link, id: u32) -> Option<Stop> {
-        if let Some(error) = self.state.borrow_mut().bad.take() {
+        if let Some(error) = self.state.lock().bad.take() {
             return Some(Stop::Failed(error));
         }
-        if let Some(refusal) = self.state.borrow_mut().refused.take() {
+        if let Some(refusal) = self.state.lock().refused.take() {
             return Some(self.stopped_by(AdminError::Refused(refusal)));
         }
         let Some(queued) = self.inbox.queued_bytes(self.place) else { return Some(Stop::Unwanted) };
@@ -168,7 +167,7 @@ impl Subscription {
 
     /// Batches came.
     pub fn deliver(&self, payload: &Bytes) {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.state.lock();
         let expected = match state.next {
             Position::Offset(offset) => offset,
             _ => 0,
@@ -203,7 +202,7 @@ impl Subscription {
 
     /// The broker ended the subscription.
     pub fn refuse(&self, refusal: Refusal) {
-        self.state.borrow_mut().refused = Some(refusal);
+        self.state.lock().refused = Some(refusal);
         self.changed.notify_all();
     }
 

@@ -169,10 +169,10 @@ impl<T> Session<T> {
         self.expect(request, Kind::UnsubscribeReply, now, None, Some(subscription));
     }
 
-    /// Everything to be sent, in order. The requests in it count as sent from now on.
-    pub fn take_output(&mut self) -> Vec<Bytes> {
+    /// Puts everything to be sent, in order, into `output`, which is empty. The requests in it count as sent from now on.
+    pub fn take_output(&mut self, output: &mut Vec<Bytes>) {
         self.handed_out = self.made;
-        std::mem::take(&mut self.output)
+        std::mem::swap(&mut self.output, output);
     }
 
     /// Takes bytes that came from the broker, in pieces of any size.

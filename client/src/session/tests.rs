@@ -41,15 +41,21 @@ fn delivery(subscription: u32, payload: usize) -> Bytes {
 fn ready() -> (Session<&'static str>, Instant) {
     let now = ringlog_reactor::now();
     let mut session = Session::new("test", Some(2), TIMEOUT, now).expect("fits");
-    session.take_output();
+    output(&mut session);
     session.receive(now, &welcome()).expect("a good frame");
     assert!(matches!(session.next_event(), Some(Event::Welcome(welcome)) if welcome.shard == 2));
     (session, now)
 }
 
+fn output<T>(session: &mut Session<T>) -> Vec<Bytes> {
+    let mut output = Vec::new();
+    session.take_output(&mut output);
+    output
+}
+
 /// Kind and request number of every frame that waits to be sent.
 fn sent(session: &mut Session<&'static str>) -> Vec<(Kind, u32)> {
-    let bytes: Vec<u8> = session.take_output().concat();
+    let bytes: Vec<u8> = output(session).concat();
     let mut rest = &bytes[..];
     let mut frames = Vec::new();
     while let Some((frame, consumed)) = split_frame(rest).expect("good frames") {
@@ -63,7 +69,7 @@ fn sent(session: &mut Session<&'static str>) -> Vec<(Kind, u32)> {
 fn a_session_begins_with_hello_for_its_shard() {
     let mut session: Session<()> =
         Session::new("me", Some(5), TIMEOUT, ringlog_reactor::now()).expect("fits");
-    let bytes = session.take_output().concat();
+    let bytes = output(&mut session).concat();
     let (frame, _) = split_frame(&bytes).expect("a good frame").expect("a whole frame");
     let hello = frame.message::<Hello>().expect("a hello");
     assert_eq!((hello.client.as_str(), hello.shard), ("me", Some(5)));
@@ -81,7 +87,7 @@ fn answers_find_their_requests_in_any_order() {
     let (mut session, now) = ready();
     assert_eq!(session.produce(now, 7, Ack::Disk, Bytes::from_static(b"one"), "first"), None);
     assert_eq!(session.produce(now, 7, Ack::Disk, Bytes::from_static(b"two"), "second"), None);
-    assert_eq!(session.take_output().len(), 4, "two heads, two payloads");
+    assert_eq!(output(&mut session).len(), 4, "two heads, two payloads");
     session.receive(now, &produced(2, 50)).expect("a good frame");
     session.receive(now, &produced(1, 40)).expect("a good frame");
     for (token, base_offset) in [("second", 50), ("first", 40)] {
@@ -143,7 +149,7 @@ fn an_answer_to_nothing_ends_the_session() {
 fn an_answer_of_the_wrong_kind_ends_the_session_and_loses_no_token() {
     let (mut session, now) = ready();
     session.produce(now, 7, Ack::Disk, Bytes::from_static(b"one"), "first");
-    session.take_output();
+    output(&mut session);
     let wrong = encode(Kind::PingReply, 1, 0, 0, &());
     assert!(matches!(session.receive(now, &wrong), Err(SessionError::Unexpected { .. })));
     assert_eq!(session.end(), [Lost { token: "first", sent: true }]);
@@ -153,7 +159,7 @@ fn an_answer_of_the_wrong_kind_ends_the_session_and_loses_no_token() {
 fn the_end_tells_what_may_have_left_from_what_has_not() {
     let (mut session, now) = ready();
     session.produce(now, 7, Ack::Disk, Bytes::from_static(b"one"), "handed out");
-    session.take_output();
+    output(&mut session);
     session.produce(now, 7, Ack::Disk, Bytes::from_static(b"two"), "kept");
     let lost = session.end();
     assert_eq!(lost, [Lost { token: "handed out", sent: true }, Lost { token: "kept", sent: false }]);

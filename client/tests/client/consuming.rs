@@ -12,9 +12,10 @@ use ringlog_protocol::Kind;
 use ringlog_protocol::batch::{BatchBuilder, Header};
 
 use crate::support::{FakeBroker, Verdict};
+use crate::world;
 
 fn connect(broker: &FakeBroker) -> Client {
-    block_on(Client::builder().request_timeout(Duration::from_millis(400)).connect(broker.addresses()))
+    world::connect(Client::builder().request_timeout(Duration::from_millis(400)), &broker.addresses())
         .expect("the broker is there")
 }
 

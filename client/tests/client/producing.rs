@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{FakeBroker, Seen, Verdict};
+use crate::world;
 use bytes::Bytes;
 use ringlog_client::{
     Ack, Acked, Client, ConnectError, Delivery, DeliveryError, ErrorCode, OpenError, Producer,
@@ -12,7 +13,7 @@ use ringlog_protocol::Kind;
 use ringlog_protocol::batch::{BatchHeader, RecordIter, records_section};
 
 fn connect(broker: &FakeBroker) -> Client {
-    block_on(Client::builder().request_timeout(Duration::from_millis(400)).connect(broker.addresses()))
+    world::connect(Client::builder().request_timeout(Duration::from_millis(400)), &broker.addresses())
         .expect("the broker is there")
 }
 
@@ -225,7 +226,7 @@ fn the_byte_budget_holds_senders_back() {
         }
         Verdict::Serve
     });
-    let client = block_on(Client::connect(broker.addresses())).expect("the broker is there");
+    let client = world::connect(Client::builder(), &broker.addresses()).expect("the broker is there");
     let producer =
         block_on(client.producer("orders").buffer_bytes(10_000).build()).expect("the topic is there");
     let mut deliveries = Vec::new();
@@ -346,9 +347,23 @@ fn an_unknown_topic_and_an_absent_broker_are_named() {
 
     let port =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-    let absent = block_on(Client::connect([format!("127.0.0.1:{port}")])).err();
+    let absent = world::connect(Client::builder(), &[format!("127.0.0.1:{port}")]).err();
     let words = format!("no broker at 127.0.0.1:{port}: connection refused; start one with `ringlog serve`");
     assert_eq!(absent.map(|error| error.to_string()), Some(words));
-    let none: [String; 0] = [];
-    assert_eq!(block_on(Client::connect(none)).err(), Some(ConnectError::NoAddress));
+    assert_eq!(world::connect(Client::builder(), &[]).err(), Some(ConnectError::NoAddress));
+}
+
+#[test]
+fn a_dropped_client_leaves_no_connection() {
+    let broker = FakeBroker::start(3, |_| Verdict::Serve);
+    let producer = producer(&broker, |builder| builder);
+    for partition in 0..3 {
+        let record = Record::new("x").partition(partition);
+        assert!(block_on(producer.send(record)).expect("admitted").wait().is_ok());
+    }
+    assert_eq!(broker.open_connections(), 3);
+    drop(producer);
+    while broker.open_connections() > 0 {
+        std::thread::yield_now();
+    }
 }

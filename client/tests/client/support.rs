@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -67,6 +68,7 @@ pub struct FakeBroker {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     logs: Arc<Mutex<BTreeMap<u32, Vec<Bytes>>>>,
+    open: Arc<AtomicUsize>,
     control: mailbox::Sender<Control>,
 }
 
@@ -79,6 +81,8 @@ impl FakeBroker {
         let (tell, address) = flume::bounded(1);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let logs = Arc::new(Mutex::new(BTreeMap::new()));
+        let open = Arc::new(AtomicUsize::new(0));
+        let opened = Arc::clone(&open);
         let (see, keep) = (Arc::clone(&seen), Arc::clone(&logs));
         let script: Script = Box::new(script);
         let _core =
@@ -90,6 +94,7 @@ impl FakeBroker {
                     script: RefCell::new(script),
                     seen: see,
                     logs: keep,
+                    open: opened,
                     connections: RefCell::default(),
                 });
                 let accepting = Rc::clone(&world);
@@ -104,7 +109,7 @@ impl FakeBroker {
                 drop(accept);
             })
             .expect("a core");
-        Self { address: address.recv().expect("the broker listens"), seen, logs, control }
+        Self { address: address.recv().expect("the broker listens"), seen, logs, open, control }
     }
 
     pub fn addresses(&self) -> [String; 1] {
@@ -114,6 +119,11 @@ impl FakeBroker {
     pub fn seen(&self, kind: Kind) -> Vec<Seen> {
         let seen = self.seen.lock().expect("no panic under the lock");
         seen.iter().filter(|frame| frame.kind == kind).cloned().collect()
+    }
+
+    /// Connections whose other end is open.
+    pub fn open_connections(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 
     /// The batches of a partition.
@@ -140,6 +150,7 @@ struct World {
     script: RefCell<Script>,
     seen: Arc<Mutex<Vec<Seen>>>,
     logs: Arc<Mutex<BTreeMap<u32, Vec<Bytes>>>>,
+    open: Arc<AtomicUsize>,
     connections: RefCell<Vec<Rc<Connection>>>,
 }
 
@@ -251,7 +262,12 @@ impl Connection {
         world.connections.borrow_mut().push(Rc::clone(&connection));
         spawn(Rc::clone(&connection).write()).detach();
         let world = Rc::clone(world);
-        spawn(async move { connection.read(&world).await }).detach();
+        world.open.fetch_add(1, Ordering::SeqCst);
+        spawn(async move {
+            connection.read(&world).await;
+            world.open.fetch_sub(1, Ordering::SeqCst);
+        })
+        .detach();
     }
 
     async fn write(self: Rc<Self>) {
