@@ -1,0 +1,169 @@
+//! One page that shows one result, or lays several over each other. It needs no other file and no network, and says the
+//! same without its script, which only shows values where the pointer is.
+
+mod axis;
+mod chart;
+mod charts;
+mod escape;
+mod sections;
+
+use crate::result::{Command, Interval, Phase, RunResult};
+
+use super::ReportError;
+use escape::escape;
+
+/// Style sheet, script, and the places of the title and of what the result says.
+const TEMPLATE: &str = include_str!("../page.html");
+const TITLE_PLACE: &str = "{{title}}";
+const BODY_PLACE: &str = "{{body}}";
+
+/// A result and what it is called on the page; a single one needs no name.
+pub struct Run<'a> {
+    /// In legends.
+    pub name: String,
+    /// What is shown.
+    pub result: &'a RunResult,
+}
+
+impl Run<'_> {
+    /// The name of one of its lines.
+    fn name_of(&self, what: &str) -> String {
+        match self.name.as_str() {
+            "" => what.to_owned(),
+            name => format!("{name}: {what}"),
+        }
+    }
+
+    /// The name of a line of one of its phases.
+    fn named(&self, phase: &Phase) -> String {
+        if self.result.phases.len() > 1 { self.name_of(&phase.label) } else { self.name.clone() }
+    }
+
+    fn intervals(&self) -> impl Iterator<Item = &Interval> {
+        self.result.phases.iter().flat_map(|phase| &phase.intervals)
+    }
+
+    /// Seconds from its first interval to that one, in tenths, so that the seconds of several runs meet.
+    fn since_begin(&self, interval: &Interval) -> f64 {
+        let begin = self.intervals().map(|interval| interval.at_seconds).fold(f64::INFINITY, f64::min);
+        ((interval.at_seconds - begin) * 10.0).round() / 10.0
+    }
+}
+
+/// The page. Results of sweeps cannot stand on it with others, which have time where sweeps have load.
+pub fn page(runs: &[Run<'_>]) -> Result<String, ReportError> {
+    let sweeps = runs.iter().filter(|run| run.result.command == Command::Sweep).count();
+    if sweeps > 0 && sweeps < runs.len() {
+        return Err(ReportError::MixedPage);
+    }
+    let title = escape(&sections::title(runs));
+    let body = sections::body(runs)?;
+    // Cut, not replaced: what stands in one place must not be searched for the other.
+    let (head, rest) = TEMPLATE.split_once(TITLE_PLACE).expect("the template has a place for the title");
+    let (middle, tail) = rest.split_once(BODY_PLACE).expect("the template has a place for the body");
+    Ok([head, &title, middle, &body, tail].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    fn one(result: &RunResult) -> String {
+        page(&[Run { name: String::new(), result }]).unwrap()
+    }
+
+    fn headings(page: &str) -> Vec<&str> {
+        page.split("<h3>").skip(1).filter_map(|rest| rest.split("</h3>").next()).collect()
+    }
+
+    #[test]
+    fn each_command_has_its_charts() {
+        let page = one(&sample::end_to_end(1));
+        let expected = [
+            "Latency by percentile",
+            "Ack latency over time",
+            "End-to-end latency over time",
+            "Throughput over time",
+            "CPU over time",
+        ];
+        assert_eq!(headings(&page), expected);
+        assert!(headings(&one(&sample::catch_up(1))).contains(&"Backlog over time"));
+        let page = one(&sample::sweep(1));
+        assert_eq!(headings(&page)[0], "Ack latency against offered load");
+        assert!(page.contains("class=\"mark-label") && page.contains(">saturation</span>"));
+    }
+
+    #[test]
+    fn several_runs_share_their_charts() {
+        let (a, b) = (sample::end_to_end(1), sample::end_to_end(2));
+        let runs = [Run { name: "before".into(), result: &a }, Run { name: "after".into(), result: &b }];
+        let page = page(&runs).unwrap();
+        assert!(page.contains("before: p99") && page.contains("after: p99"));
+    }
+
+    #[test]
+    fn a_sweep_and_another_command_are_refused_on_one_page() {
+        let (a, b) = (sample::end_to_end(1), sample::sweep(1));
+        let runs = [Run { name: "a".into(), result: &a }, Run { name: "b".into(), result: &b }];
+        assert!(matches!(page(&runs), Err(ReportError::MixedPage)));
+    }
+
+    #[test]
+    fn nothing_from_the_result_is_read_as_html() {
+        const EVIL: &str = "\"'><script>alert(1)</script>{{body}}";
+        let mut result = sample::catch_up(1);
+        result.started = EVIL.to_owned();
+        result.reason = Some(EVIL.to_owned());
+        result.complete = false;
+        result.void = Some(EVIL.to_owned());
+        result.verification.as_mut().unwrap().first_problems = vec![EVIL.to_owned()];
+        result.settings.insert(EVIL.to_owned(), EVIL.into());
+        let environment = &mut result.environment;
+        for text in [
+            &mut environment.kernel,
+            &mut environment.cpu,
+            &mut environment.loadgen_version,
+            &mut environment.client_driver,
+            &mut environment.target.name,
+            &mut environment.target.version,
+            &mut environment.target.address,
+        ] {
+            *text = EVIL.to_owned();
+        }
+        environment.filesystem = Some(EVIL.to_owned());
+        environment.disk = Some(EVIL.to_owned());
+        environment.target.settings.insert(EVIL.to_owned(), EVIL.into());
+        for phase in &mut result.phases {
+            phase.label = EVIL.to_owned();
+            phase.errors.insert(EVIL.to_owned(), 1);
+        }
+        for runs in [1, 2] {
+            let runs: Vec<Run<'_>> =
+                (0..runs).map(|_| Run { name: EVIL.to_owned(), result: &result }).collect();
+            let page = page(&runs).unwrap();
+            assert!(!page.contains("<script>alert"), "the page has it as it is");
+            assert!(!page.contains(EVIL));
+            assert!(page.contains("&lt;script&gt;alert(1)"));
+        }
+    }
+
+    #[test]
+    fn the_page_asks_for_nothing_from_outside() {
+        let page = one(&sample::sweep(1));
+        for reference in ["src=", "href=", "@import", "url(", "http:", "https:", "fetch("] {
+            assert!(!page.contains(reference), "{reference}");
+        }
+    }
+
+    #[test]
+    fn a_result_without_figures_still_has_a_page() {
+        let mut result = sample::end_to_end(1);
+        result.phases.clear();
+        result.complete = false;
+        result.reason = Some("nothing listens there".to_owned());
+        assert!(one(&result).contains("nothing listens there"));
+        result.command = Command::Sweep;
+        one(&result);
+    }
+}
