@@ -1,11 +1,12 @@
-//! The commit task: one frame after another onto stable storage.
+//! The commit task: frame after frame onto stable storage.
 //!
-//! The next commit begins when the one before it ends, with everything that was appended meanwhile: group commit without a
-//! timer. A commit that fails is the last.
+//! A commit takes everything that was appended before it begins: group commit without a timer. A second may begin while the
+//! first is under way; they become durable, and are told to those who wait, in their order. A commit that fails is the last.
 
 use std::rc::Rc;
 
 use ringlog_reactor::fs::Sync;
+use ringlog_reactor::spawn;
 
 use crate::journal::{SealedFrame, Touched};
 use crate::journal_files::Place;
@@ -19,40 +20,56 @@ pub(crate) async fn run(inner: Rc<Inner>) {
     while !inner.closed.get() && inner.failure().is_none() {
         let wake = inner.commit_wake.notified();
         let next = inner.journal.borrow_mut().next_frame();
-        match next {
-            None => wake.await,
-            Some(frame) => {
-                if let Err(reason) = commit(&inner, frame).await {
-                    inner.fail(reason);
-                    return;
-                }
-            }
+        let Some(frame) = next else {
+            wake.await;
+            continue;
+        };
+        match place(&inner, &frame).await {
+            Ok(place) => spawn(commit(Rc::clone(&inner), frame, place)).detach(),
+            Err(reason) => inner.fail(reason),
         }
     }
 }
 
-async fn commit(inner: &Inner, frame: SealedFrame) -> Result<(), String> {
-    let place = place(inner, &frame).await?;
+async fn commit(inner: Rc<Inner>, frame: SealedFrame, place: Place) {
     let written = place.file.write_at(frame.pieces, place.position, Sync::Data).await;
-    written.map_err(|error| format!("writing the journal: {error}"))?;
-    count(&inner.shared.counters.commits);
-    add(&inner.shared.counters.committed_bytes, frame.bytes as u64);
-    inner.journal.borrow_mut().committed(frame.sequence);
-    for Touched { partition, end } in frame.touched {
-        partition.committed(end);
-        flush_eagerly(inner, &partition);
+    if inner.failure().is_some() {
+        return;
     }
-    inner.committed.notify_all();
-    inner.room.notify_all();
-    Ok(())
+    if let Err(error) = written {
+        return inner.fail(format!("writing the journal: {error}"));
+    }
+    count(&inner.shared.counters.commits);
+    if frame.overlaps {
+        count(&inner.shared.counters.overlapped_commits);
+    }
+    add(&inner.shared.counters.committed_bytes, frame.bytes as u64);
+    inner.journal.borrow_mut().written(frame.sequence);
+    settle(&inner);
+}
+
+/// Tells those who wait what has become durable, in the order of the frames.
+fn settle(inner: &Inner) {
+    let mut advanced = false;
+    while let Some(touched) = { inner.journal.borrow_mut().advance_durable() } {
+        for Touched { partition, end } in touched {
+            partition.committed(end);
+            flush_eagerly(inner, &partition);
+        }
+        advanced = true;
+    }
+    if advanced {
+        inner.committed.notify_all();
+        inner.room.notify_all();
+        inner.commit_wake.notify_all();
+    }
 }
 
 /// The place of the frame in the journal, waiting for a free file if it must.
 async fn place(inner: &Inner, frame: &SealedFrame) -> Result<Place, String> {
     loop {
         let freed = inner.files.freed();
-        let durable = inner.journal.borrow().durable();
-        if let Some(place) = inner.files.place(frame.bytes, durable) {
+        if let Some(place) = inner.files.place(frame.bytes, frame.sequence) {
             if place.switched {
                 inner.request_checkpoint();
             }

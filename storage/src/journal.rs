@@ -4,18 +4,19 @@
 //! - Sequences are consecutive, from 1 in every epoch; `durable < every queued frame < the open frame`.
 //! - An entry is appended to the open frame only; a sealed frame is never changed.
 //! - An open frame has an entry, but between `make_room` and `copy_in`.
-//! - A frame is handed out to be written only after the one before it is durable.
+//! - A frame is handed out to be written only when all but the last `MAX_COMMITS_IN_FLIGHT - 1` before it are durable, and
+//!   says so in its header. Frames become durable in their order, whichever write ends first.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use ringlog_protocol::batch::{self, BatchError, BatchHeader};
 
 use crate::CommitSeq;
 use crate::format::envelope::{ENVELOPE_BYTES, Envelope, PREFIX_BYTES};
 use crate::format::frame::{self, Chain, JournalIdentity};
-use crate::limits::{CHUNK_BYTES, FRAME_OVERHEAD, MAX_QUEUED_FRAMES, round_up};
+use crate::limits::{CHUNK_BYTES, FRAME_OVERHEAD, MAX_COMMITS_IN_FLIGHT, MAX_QUEUED_FRAMES, round_up};
 use crate::memory::{ChunkId, LogMemory};
 use crate::partition::Partition;
 
@@ -34,15 +35,26 @@ pub(crate) struct SealedFrame {
     /// Neighbours in memory, together a multiple of the block size.
     pub(crate) pieces: Vec<Bytes>,
     pub(crate) bytes: usize,
-    pub(crate) touched: Vec<Touched>,
+    /// It was handed out while another was under way.
+    pub(crate) overlaps: bool,
+    touched: Vec<Touched>,
 }
 
 struct OpenFrame {
     sequence: u64,
+    /// Cut off with the first entry, filled in when the frame is sealed.
+    header: BytesMut,
+    /// The first is kept free for the header.
     pieces: Vec<Bytes>,
     bytes: usize,
     chain: Chain,
     touched: Vec<Touched>,
+}
+
+/// A frame on its way to the disk.
+struct Writing {
+    touched: Vec<Touched>,
+    written: bool,
 }
 
 pub(crate) struct Journal {
@@ -50,6 +62,8 @@ pub(crate) struct Journal {
     memory: LogMemory,
     open: Option<OpenFrame>,
     sealed: VecDeque<SealedFrame>,
+    /// The frames behind the durable one that were handed out to be written, in order.
+    writing: VecDeque<Writing>,
     /// The sequence of the last durable frame.
     durable: u64,
     /// The sequence of the next frame to be opened.
@@ -81,6 +95,7 @@ impl Journal {
             memory: LogMemory::new(tail_bytes),
             open: None,
             sealed: VecDeque::new(),
+            writing: VecDeque::with_capacity(MAX_COMMITS_IN_FLIGHT),
             durable: 0,
             next: 1,
             max_frame_bytes,
@@ -136,9 +151,10 @@ impl Journal {
     fn open_frame(&mut self) {
         let sequence = self.next;
         self.next += 1;
-        self.memory.tail().put_slice(&self.identity.header(sequence));
+        self.memory.tail().put_bytes(0, frame::HEADER_BYTES);
         self.open = Some(OpenFrame {
             sequence,
+            header: BytesMut::new(),
             bytes: frame::HEADER_BYTES,
             pieces: Vec::new(),
             chain: self.identity.chain(sequence),
@@ -172,7 +188,8 @@ impl Journal {
         }
         let first = open.pieces.is_empty();
         if first {
-            open.pieces.push(self.memory.carve_front(frame::HEADER_BYTES));
+            open.header = self.memory.carve_front(frame::HEADER_BYTES);
+            open.pieces.push(Bytes::new());
         }
         let entry = self.memory.carve();
         let chunk = self.memory.note(partition);
@@ -201,24 +218,46 @@ impl Journal {
         tail.put_slice(&end);
         tail.put_bytes(0, bytes - length);
         open.pieces.push(self.memory.carve());
-        let OpenFrame { sequence, pieces, touched, .. } = open;
-        self.sealed.push_back(SealedFrame { sequence: CommitSeq(sequence), pieces, bytes, touched });
+        let OpenFrame { sequence, mut header, mut pieces, touched, .. } = open;
+        let window = (sequence - 1 - self.durable).min(MAX_COMMITS_IN_FLIGHT as u64 - 1);
+        header.copy_from_slice(&self.identity.header(sequence, window as u32));
+        pieces[0] = header.freeze();
+        self.sealed.push_back(SealedFrame {
+            sequence: CommitSeq(sequence),
+            pieces,
+            bytes,
+            overlaps: false,
+            touched,
+        });
     }
 
-    /// The next frame to write, sealing the open one if nothing else waits.
+    /// The next frame to write, sealing the open one if nothing else waits. None while as many as may be are under way.
     pub(crate) fn next_frame(&mut self) -> Option<SealedFrame> {
+        if self.writing.len() >= MAX_COMMITS_IN_FLIGHT {
+            return None;
+        }
         if self.sealed.is_empty() {
             self.seal();
         }
-        let frame = self.sealed.pop_front()?;
-        assert_eq!(frame.sequence.0, self.durable + 1, "the frame before it is durable");
+        let mut frame = self.sealed.pop_front()?;
+        let before = self.durable + self.writing.len() as u64;
+        assert_eq!(frame.sequence.0, before + 1, "frames are written in their order");
+        frame.overlaps = !self.writing.is_empty();
+        self.writing.push_back(Writing { touched: std::mem::take(&mut frame.touched), written: false });
         Some(frame)
     }
 
-    /// Notes that the frame handed out last is on stable storage.
-    pub(crate) fn committed(&mut self, sequence: CommitSeq) {
-        assert_eq!(sequence.0, self.durable + 1, "frames become durable in their order");
-        self.durable = sequence.0;
+    /// Notes that a frame that was handed out is on stable storage.
+    pub(crate) fn written(&mut self, sequence: CommitSeq) {
+        let place = (sequence.0 - self.durable - 1) as usize;
+        self.writing[place].written = true;
+    }
+
+    /// Takes one step forward if the next frame is on stable storage: what has become durable with it.
+    pub(crate) fn advance_durable(&mut self) -> Option<Vec<Touched>> {
+        let done = self.writing.pop_front_if(|next| next.written)?;
+        self.durable += 1;
+        Some(done.touched)
     }
 }
 

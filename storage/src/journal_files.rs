@@ -83,8 +83,8 @@ impl JournalFiles {
         self.freed.notify_all();
     }
 
-    /// The place of the next frame, of `len` bytes, when all up to `durable` are written. None while no file is free.
-    pub(crate) fn place(&self, len: usize, durable: CommitSeq) -> Option<Place> {
+    /// The place of frame `sequence`, of `len` bytes; the one before it has had its own. None while no file is free.
+    pub(crate) fn place(&self, len: usize, sequence: CommitSeq) -> Option<Place> {
         let len = len as u64;
         assert!(BLOCK_BYTES as u64 + len <= self.file_bytes, "appends that fit no file are refused");
         let mut state = self.state.borrow_mut();
@@ -92,7 +92,7 @@ impl JournalFiles {
         let full = state.active.take_if(|active| !fits(active));
         let mut switched = false;
         if let Some(Active { file, .. }) = full {
-            state.full.push_back(Full { file, last: durable });
+            state.full.push_back(Full { file, last: CommitSeq(sequence.0 - 1) });
             switched = true;
         }
         let mut recycled = false;

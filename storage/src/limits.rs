@@ -15,6 +15,8 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 pub const FRAME_OVERHEAD: usize = frame::HEADER_BYTES + frame::END_BYTES;
 /// The longest frame there can be: one batch of the largest kind alone in its frame.
 pub const MAX_FRAME_BYTES: usize = round_up(FRAME_OVERHEAD + envelope::ENVELOPE_BYTES + MAX_BATCH_BYTES);
+/// Frames on their way to the disk at the same time. They become durable in their order.
+pub const MAX_COMMITS_IN_FLIGHT: usize = 2;
 /// Sealed frames that wait for the one being written. At this bound appends are refused until one is durable.
 pub const MAX_QUEUED_FRAMES: usize = 16;
 

@@ -96,8 +96,8 @@ impl LogMemory {
     }
 
     /// Takes the first `bytes` of what was written since the last carving.
-    pub(crate) fn carve_front(&mut self, bytes: usize) -> Bytes {
-        self.spare.split_to(bytes).freeze()
+    pub(crate) fn carve_front(&mut self, bytes: usize) -> BytesMut {
+        self.spare.split_to(bytes)
     }
 
     /// Takes what was written since the last carving.

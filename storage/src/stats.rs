@@ -27,6 +27,8 @@ stats! {
     appended_bytes,
     /// Frames made durable.
     commits,
+    /// Frames that were written while another was under way.
+    overlapped_commits,
     /// Bytes written to the journal, padding included.
     committed_bytes,
     /// Appends refused because log memory or the journal was full.

@@ -59,6 +59,7 @@ impl Seen {
         sum.cold_reads += stats.cold_reads;
         sum.index_rebuilds += stats.index_rebuilds;
         sum.refused_full += stats.refused_full;
+        sum.overlapped_commits += stats.overlapped_commits;
     }
 }
 
@@ -213,6 +214,7 @@ fn what_was_acked_survives_kills_and_power_failures_at_any_await() {
     }
     let stats = &all.stats;
     for (name, count) in [
+        ("commits under way together", stats.overlapped_commits),
         ("rolls", stats.rolls),
         ("recycles", stats.recycles),
         ("checkpoints", stats.checkpoints),

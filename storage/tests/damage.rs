@@ -5,10 +5,11 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Broker, Model, batch, find_in_journal, flip, on_ring, patched, read_all};
+use bytes::Bytes;
+use common::{Broker, Model, Started, batch, find_in_journal, flip, on_ring, patched, read_all};
 use ringlog_storage::format::checkpoint::Checkpoint;
 use ringlog_storage::format::{envelope, frame};
-use ringlog_storage::{AppendError, PartitionId, ReadError, RecoveryError, recover};
+use ringlog_storage::{AppendError, Appended, PartitionId, ReadError, RecoveryError, recover};
 
 const BLOCK: u64 = 4096;
 
@@ -67,6 +68,60 @@ fn a_torn_last_frame_is_cut() {
         assert_eq!(partition.log_end(), 27);
         model.check(&started).await;
         model.append(&started, 1, 1000).await;
+        model.check(&started).await;
+    });
+}
+
+/// Appends a batch to partition 0 and lets the commit task take it, without waiting for the disk.
+async fn append_and_go_on(started: &Started, model: &mut Model) -> (Bytes, Appended) {
+    let batch = model.batch(1000);
+    let appended = model.append_unacked(started, 0, &batch).await;
+    ringlog_reactor::yield_now().await;
+    ringlog_reactor::yield_now().await;
+    (batch, appended)
+}
+
+#[test]
+fn frames_that_were_under_way_together_are_cut_from_the_first_torn_one_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, mut model) = crashed(dir.path(), 3);
+    let torn = on_ring(async {
+        let started = broker.start(1).await;
+        let (first, _) = append_and_go_on(&started, &mut model).await;
+        let (_, second) = append_and_go_on(&started, &mut model).await;
+        common::wait_for(&started.stores[0], second).await;
+        assert_eq!(started.stores[0].stats().overlapped_commits, 1);
+        patched(&first, 9)
+    });
+    let (path, at) = frame_of(&broker, &torn);
+    flip(&path, at + 500);
+    on_ring(async {
+        let started = broker.start(1).await;
+        assert!(started.summaries[0].damage.is_empty(), "{:?}", started.summaries[0].damage);
+        assert!(started.summaries[0].torn_tail_bytes > 0);
+        assert_eq!(started.partition(0).1.log_end(), 9, "nor is the sound frame behind it taken");
+        model.check(&started).await;
+    });
+}
+
+#[test]
+fn a_later_frame_shows_that_those_under_way_together_were_durable() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, mut model) = crashed(dir.path(), 3);
+    let damaged = on_ring(async {
+        let started = broker.start(1).await;
+        let (first, _) = append_and_go_on(&started, &mut model).await;
+        let (_, second) = append_and_go_on(&started, &mut model).await;
+        common::wait_for(&started.stores[0], second).await;
+        model.append(&started, 1, 1000).await;
+        patched(&first, 9)
+    });
+    let (path, at) = frame_of(&broker, &damaged);
+    flip(&path, at + 500);
+    on_ring(async {
+        let started = broker.start(1).await;
+        assert_eq!(started.summaries[0].quarantined, [id(0)]);
+        model.batches.remove(&0);
         model.check(&started).await;
     });
 }
@@ -238,7 +293,7 @@ fn frames_left_in_recycled_files_are_not_replayed() {
 
 /// A batch that has the header of a later frame of the first journal wherever a block may begin.
 fn forged(salt: u64) -> bytes::Bytes {
-    let header = frame::JournalIdentity { epoch: 1, shard: 0, salt }.header(1000);
+    let header = frame::JournalIdentity { epoch: 1, shard: 0, salt }.header(1000, 0);
     let build = |value: &[u8]| {
         let mut builder = ringlog_protocol::batch::BatchBuilder::new(1 << 20);
         builder.push(1, None, Some(value), []).expect("it fits");

@@ -26,7 +26,7 @@ const MAGIC: usize = 0;
 const SHARD: usize = 4;
 const EPOCH: usize = 8;
 const SEQUENCE: usize = 16;
-const RESERVED: usize = 24;
+const WINDOW: usize = 24;
 const HEADER_CRC: usize = 28;
 
 const END_LENGTH: usize = 4;
@@ -47,29 +47,46 @@ pub struct JournalIdentity {
     pub salt: u64,
 }
 
+/// What a frame's header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Its place in the journal, from 1.
+    pub sequence: u64,
+    /// How many frames right before it may not have been durable when it was written.
+    pub window: u32,
+}
+
+impl FrameHeader {
+    /// The last frame that was durable when this one was written.
+    pub fn shows_durable(&self) -> u64 {
+        self.sequence.saturating_sub(1 + u64::from(self.window))
+    }
+}
+
 impl JournalIdentity {
-    /// The header of frame `sequence`.
-    pub fn header(&self, sequence: u64) -> [u8; HEADER_BYTES] {
+    /// The header of frame `sequence`, which is written when all but the last `window` frames before it are durable.
+    pub fn header(&self, sequence: u64, window: u32) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         put(&mut out, MAGIC, &HEADER_MAGIC.to_le_bytes());
         put(&mut out, SHARD, &self.shard.to_le_bytes());
         put(&mut out, EPOCH, &self.epoch.to_le_bytes());
         put(&mut out, SEQUENCE, &sequence.to_le_bytes());
-        put(&mut out, RESERVED, &[0; 4]);
+        put(&mut out, WINDOW, &window.to_le_bytes());
         let crc = self.seeded(&out[..HEADER_CRC]);
         put(&mut out, HEADER_CRC, &crc.to_le_bytes());
         out
     }
 
-    /// The sequence of the frame that begins with `bytes`, if one of this journal does.
-    pub fn sequence_of(&self, bytes: &[u8]) -> Option<u64> {
+    /// What the header of a frame says, if `bytes` begin with one of this journal.
+    pub fn frame_at(&self, bytes: &[u8]) -> Option<FrameHeader> {
         let header = bytes.first_chunk::<HEADER_BYTES>()?;
         if u32_at(header, MAGIC) != HEADER_MAGIC {
             return None;
         }
         let ours = u32_at(header, SHARD) == self.shard && u64_at(header, EPOCH) == self.epoch;
         let sound = self.seeded(&header[..HEADER_CRC]) == u32_at(header, HEADER_CRC);
-        (ours && sound).then(|| u64_at(header, SEQUENCE))
+        (ours && sound)
+            .then(|| FrameHeader { sequence: u64_at(header, SEQUENCE), window: u32_at(header, WINDOW) })
     }
 
     /// The end marker of a frame of `length` bytes, header and marker included.

@@ -86,7 +86,7 @@ fn entry(base_offset: i64, len: usize) -> (u32, Vec<u8>) {
 }
 
 fn frame(sequence: u64) -> Vec<u8> {
-    let mut bytes = JOURNAL.header(sequence).to_vec();
+    let mut bytes = JOURNAL.header(sequence, 0).to_vec();
     let mut chain = JOURNAL.chain(sequence);
     for number in 0..3 {
         let (crc, entry) = entry(number, 20 + 30 * number as usize);
@@ -100,7 +100,7 @@ fn frame(sequence: u64) -> Vec<u8> {
 
 /// The number of a whole frame's entries, all sound.
 fn walk(bytes: &[u8], sequence: u64) -> Option<usize> {
-    JOURNAL.sequence_of(bytes).filter(|found| *found == sequence)?;
+    JOURNAL.frame_at(bytes).filter(|found| found.sequence == sequence)?;
     let mut walk = JOURNAL.walk(bytes, sequence);
     let mut entries = 0;
     loop {
@@ -146,9 +146,9 @@ fn a_frame_of_another_journal_is_not_seen() {
         JournalIdentity { shard: 0, ..JOURNAL },
         JournalIdentity { salt: 0, ..JOURNAL },
     ] {
-        assert_eq!(other.sequence_of(&bytes), None);
+        assert_eq!(other.frame_at(&bytes), None);
     }
-    assert_eq!(JOURNAL.sequence_of(&bytes), Some(9));
+    assert_eq!(JOURNAL.frame_at(&bytes).map(|found| found.sequence), Some(9));
 }
 
 #[test]

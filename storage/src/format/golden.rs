@@ -2,7 +2,7 @@
 
 use super::checkpoint::{ActiveSegment, Checkpoint, PartitionPoint};
 use super::envelope::Envelope;
-use super::frame::JournalIdentity;
+use super::frame::{FrameHeader, JournalIdentity};
 use super::index::{Index, IndexEntry};
 use super::segment::SegmentHeader;
 use super::{index, journal_file};
@@ -83,8 +83,8 @@ fn a_journal_file_begins_as_the_page_says() {
 #[test]
 fn a_frame_begins_and_ends_as_the_page_says() {
     let bytes = golden("frame header");
-    assert_eq!(JOURNAL.header(9)[..], bytes);
-    assert_eq!(JOURNAL.sequence_of(&bytes), Some(9));
+    assert_eq!(JOURNAL.header(9, 1)[..], bytes);
+    assert_eq!(JOURNAL.frame_at(&bytes), Some(FrameHeader { sequence: 9, window: 1 }));
     let chain = JOURNAL.chain(9).with(example_envelope().crc);
     assert_eq!(JOURNAL.end_marker(9, 180, chain)[..], golden("frame end"));
 }

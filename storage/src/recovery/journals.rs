@@ -34,6 +34,8 @@ pub(super) struct OldJournal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FrameAt {
     pub(super) sequence: u64,
+    /// The last frame that was durable when this one was written.
+    pub(super) shows_durable: u64,
     /// Which of the journal's files.
     pub(super) file: usize,
     pub(super) offset: u64,
@@ -129,10 +131,16 @@ impl OldJournal {
 
     fn note_frames(&mut self, bytes: &[u8], from: u64) {
         for (block, at) in bytes.chunks(BLOCK_BYTES).zip((from..).step_by(BLOCK_BYTES)) {
-            let sequence = self.checkpoint.journal.sequence_of(block);
-            if let Some(sequence) = sequence.filter(|sequence| *sequence >= self.checkpoint.journal_from) {
-                self.frames.push(FrameAt { sequence, file: self.files.len(), offset: at });
-            }
+            let header = self.checkpoint.journal.frame_at(block);
+            let Some(header) = header.filter(|header| header.sequence >= self.checkpoint.journal_from) else {
+                continue;
+            };
+            self.frames.push(FrameAt {
+                sequence: header.sequence,
+                shows_durable: header.shows_durable(),
+                file: self.files.len(),
+                offset: at,
+            });
         }
     }
 

@@ -77,7 +77,7 @@ pub(super) async fn verify(
 impl Verifier<'_> {
     async fn journal(&mut self, number: usize, journal: &OldJournal) -> Result<Vec<FrameAt>, RecoveryError> {
         let identity = journal.checkpoint.journal;
-        let highest = journal.frames.last().map(|frame| frame.sequence);
+        let proven = journal.frames.iter().map(|frame| frame.shows_durable).max().unwrap_or(0);
         let mut expected = journal.checkpoint.journal_from;
         let mut loaded: Option<(usize, Bytes)> = None;
         let mut whole = Vec::new();
@@ -85,23 +85,26 @@ impl Verifier<'_> {
             if frame.sequence < expected {
                 continue;
             }
-            if frame.sequence > expected {
-                let reason = format!("frames {expected} to {} are missing before it", frame.sequence - 1);
-                self.hole(number, journal, frame, &reason);
-            }
-            expected = frame.sequence + 1;
             let image = match loaded.take_if(|(file, _)| *file == frame.file) {
                 Some((_, image)) => image,
                 None => journal.load(frame.file).await?,
             };
             let bytes = image.get(frame.offset as usize..).unwrap_or_default();
+            if frame.sequence > expected && expected <= proven {
+                let reason = format!("frames {expected} to {} are missing before it", frame.sequence - 1);
+                self.hole(number, journal, frame, &reason);
+            }
+            let follows = frame.sequence <= expected.max(proven + 1);
             match read_frame(identity, bytes, frame.sequence) {
-                Ok(entries) if entries.iter().all(|entry| entry.sound) => {
+                Ok(entries) if follows && entries.iter().all(|entry| entry.sound) => {
                     self.accept(journal, frame, &entries);
                     whole.push(*frame);
                 }
-                // Nothing was begun behind it: its commit had not ended.
-                _ if highest == Some(frame.sequence) => self.torn(bytes),
+                // Nobody was told of it, nor of anything behind it.
+                _ if frame.sequence > proven => {
+                    self.summary.torn_tail_bytes += torn_bytes(bytes);
+                    break;
+                }
                 Ok(entries) => {
                     self.accept(journal, frame, &entries);
                     self.summary.journal_damaged = true;
@@ -109,14 +112,11 @@ impl Verifier<'_> {
                 }
                 Err(error) => self.hole(number, journal, frame, &error.to_string()),
             }
+            expected = frame.sequence + 1;
             loaded = Some((frame.file, image));
         }
         self.quarantine_suspects(journal);
         Ok(whole)
-    }
-
-    fn torn(&mut self, bytes: &[u8]) {
-        self.summary.torn_tail_bytes += torn_bytes(bytes);
     }
 
     /// Follows each partition's log through a whole frame.
