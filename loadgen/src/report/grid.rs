@@ -21,6 +21,16 @@ impl Grid {
 
     /// Writes it, with two blanks before each line and between columns.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        self.write_left(out, &[0])
+    }
+
+    /// Writes it with the last of its columns to the left as well: words, not numbers.
+    pub fn write_with_last_left(&self, out: &mut impl Write) -> io::Result<()> {
+        let last = self.rows.first().map_or(0, Vec::len).saturating_sub(1);
+        self.write_left(out, &[0, last])
+    }
+
+    fn write_left(&self, out: &mut impl Write, left: &[usize]) -> io::Result<()> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
             .map(|column| {
@@ -32,9 +42,9 @@ impl Grid {
             for (column, cell) in row.iter().enumerate() {
                 let padding = " ".repeat(widths[column] - width(cell));
                 line.push_str("  ");
-                match column {
-                    0 => line.extend([cell.as_str(), &padding]),
-                    _ => line.extend([&padding, cell.as_str()]),
+                match left.contains(&column) {
+                    true => line.extend([cell.as_str(), &padding]),
+                    false => line.extend([&padding, cell.as_str()]),
                 }
             }
             writeln!(out, "{}", line.trim_end())?;

@@ -1,5 +1,6 @@
 //! What becomes of a result: a table, files, a page, a comparison.
 
+pub mod compare;
 mod grid;
 mod hdr_log;
 mod html;
