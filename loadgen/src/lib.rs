@@ -2,7 +2,8 @@
 //! record while it measures.
 //!
 //! # Map
-//! - `workload`: what is sent and when; pure and seeded.
+//! - [`workload`]: what is sent and when; pure and seeded.
+//! - [`stamp`]: what every record begins with; [`verify`]: what becomes of records, by their stamps.
 //! - [`target`]: what is driven; Ringlog by its bundled client here, other brokers in `perf/`.
 //! - [`executor`]: where the producers and consumers run, and the precise timer there.
 //! - [`result`]: what a run leaves behind, as it stands in its JSON file.
@@ -12,4 +13,7 @@
 pub mod executor;
 pub mod report;
 pub mod result;
+pub mod stamp;
 pub mod target;
+pub mod verify;
+pub mod workload;
