@@ -1,0 +1,347 @@
+//! The command line. Standard output carries the result's table and nothing else; everything else goes to standard error.
+
+mod args;
+mod session;
+mod sweep;
+
+use std::cell::Cell;
+use std::io;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use ringlog_reactor::{CoreConfig, signal, spawn};
+
+use crate::report::compare::{CompareArgs, Outcome};
+use crate::report::{self, Outputs, ReportArgs};
+use crate::result::RunResult;
+use args::{ConsumerArgs, LengthArgs, LoadArgs, RunArgs};
+use session::Session;
+use sweep::SweepArgs;
+
+/// Failed, incomplete, or a record was lost, doubled, reordered or damaged.
+const FAILED: u8 = 1;
+/// The command line makes no sense, as clap has it.
+const USAGE: u8 = 2;
+/// The generator itself was too late for its figures to mean anything.
+const VOID: u8 = 3;
+/// `compare` found something worse beyond its bound.
+const REGRESSION: u8 = 4;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  good
+  1  failed or incomplete, or a record was lost, doubled, reordered or damaged
+  2  a wrong command line
+  3  void: the generator's own lateness (p99) was over a tenth of the latency (p99) that it measured
+  4  compare: worse beyond the bound
+
+Example:
+  ringlog-loadgen end-to-end --rate 5000 --size 1k --duration 30s --html report.html";
+
+/// Loads a broker by a schedule that does not care what the broker does, and verifies every record while it measures.
+///
+/// Latency counts from when a record was due, so a broker that stalls cannot hide it. Ctrl-C ends a run early; what was
+/// measured so far is reported, marked as partial.
+#[derive(Parser)]
+#[command(name = "ringlog-loadgen", version, max_term_width = 110, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Run(Box<RunCommand>),
+    Report(ReportArgs),
+    Compare(CompareArgs),
+}
+
+/// Those that drive a broker.
+#[derive(Subcommand)]
+enum RunCommand {
+    Produce(ProduceArgs),
+    Consume(ConsumeArgs),
+    EndToEnd(EndToEndArgs),
+    CatchUp(CatchUpArgs),
+    Sweep(SweepCommand),
+}
+
+/// Publish, and measure the acknowledgements
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  ringlog-loadgen produce --rate 10000 --arrivals poisson
+  ringlog-loadgen produce --producers 32 --partitions 32 --depth 1 --duration 30s
+  ringlog-loadgen produce --unlimited --batch-bytes 1m --compression zstd --payload compressible:0.7")]
+struct ProduceArgs {
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    length: LengthArgs,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+/// Read from the beginning to the end that there is at the start, and measure how fast
+///
+/// Reads a topic that earlier runs filled (--topic), or one that it fills before it begins (--backlog).
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  ringlog-loadgen consume --backlog 1000000
+  ringlog-loadgen consume --topic orders --consumers 4")]
+struct ConsumeArgs {
+    /// Records that are published first; not with --topic, which is read as it is
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "topic", help_heading = "Load")]
+    backlog: u64,
+    /// End after this time, wherever the consumers are
+    #[arg(long, value_name = "TIME", value_parser = args::parse_positive_duration, help_heading = "Load")]
+    duration: Option<Duration>,
+    #[command(flatten)]
+    consumers: ConsumerArgs,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+/// Publish and follow: from when a record was due until a consumer has it
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  ringlog-loadgen end-to-end
+  ringlog-loadgen end-to-end --rate 20000 --partitions 8 --producers 4 --consumers 2 --html report.html")]
+struct EndToEndArgs {
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    length: LengthArgs,
+    #[command(flatten)]
+    consumers: ConsumerArgs,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+/// Start consumers far behind while producers go on, and measure how they come back
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  ringlog-loadgen catch-up --backlog 1000000 --rate 5000 --duration 10s")]
+struct CatchUpArgs {
+    /// Records that are published before the consumers start
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Load")]
+    backlog: u64,
+    /// How long to go on once the consumers have caught up
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = args::parse_positive_duration, help_heading = "Load")]
+    duration: Duration,
+    /// The longest that catching up may take
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = args::parse_positive_duration, help_heading = "Load")]
+    give_up: Duration,
+    /// Records a second that producers go on with
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    consumers: ConsumerArgs,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+/// Raise the rate until the broker saturates, and find where
+///
+/// Rates rise by a factor until fewer than 99 % of the records that are due are done in time; then the gap is halved a
+/// few times. The saturation point is the highest rate that was kept up with.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  ringlog-loadgen sweep
+  ringlog-loadgen sweep --from-rate 5000 --factor 1.5 --step 10s --partitions 8 --html sweep.html")]
+struct SweepCommand {
+    #[command(flatten)]
+    sweep: SweepArgs,
+    #[command(flatten)]
+    consumers: ConsumerArgs,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+/// Runs the process.
+pub fn main() -> ExitCode {
+    // Before any thread is started: one that does not block them would be killed by them.
+    if let Err(error) = signal::block_termination() {
+        return fail(&format!("cannot block signals: {error}"));
+    }
+    let command = match Cli::parse().command {
+        Command::Report(args) => return show(&args),
+        Command::Compare(args) => return compare(&args),
+        Command::Run(command) => *command,
+    };
+    let config = CoreConfig { receive_buffers: 2, ..CoreConfig::default() };
+    match ringlog_reactor::run(config, obey(command)) {
+        Ok(code) => code,
+        Err(error) => fail(&format!("no event loop: {error}; `ringlog doctor` says what this machine lacks")),
+    }
+}
+
+fn fail(words: &str) -> ExitCode {
+    eprintln!("ringlog-loadgen: {words}");
+    ExitCode::from(FAILED)
+}
+
+/// `report` needs no broker.
+fn show(args: &ReportArgs) -> ExitCode {
+    match args.run(&mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+/// Nor does `compare`.
+fn compare(args: &CompareArgs) -> ExitCode {
+    match args.run(&mut io::stdout().lock()) {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::NothingJudged) => ExitCode::from(FAILED),
+        Ok(Outcome::Regression) => ExitCode::from(REGRESSION),
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+/// As clap does for what it finds itself.
+fn refuse(words: &str) -> ExitCode {
+    let _ = Cli::command().error(ErrorKind::ValueValidation, words).print();
+    ExitCode::from(USAGE)
+}
+
+async fn obey(command: RunCommand) -> ExitCode {
+    let interrupted = Rc::new(Cell::new(false));
+    let flag = Rc::clone(&interrupted);
+    spawn(async move {
+        signal::termination().await;
+        flag.set(true);
+        // Who asks twice does not want to wait.
+        signal::termination().await;
+        std::process::exit(130);
+    })
+    .detach();
+    let (run, consumers, outputs) = match &command {
+        RunCommand::Produce(args) => (&args.run, 0, &args.outputs),
+        RunCommand::Consume(args) => (&args.run, args.consumers.count(&args.run), &args.outputs),
+        RunCommand::EndToEnd(args) => (&args.run, args.consumers.count(&args.run), &args.outputs),
+        RunCommand::CatchUp(args) => (&args.run, args.consumers.count(&args.run), &args.outputs),
+        RunCommand::Sweep(args) => (&args.run, args.consumers.count(&args.run), &args.outputs),
+    };
+    if let Err(words) = run.check(consumers) {
+        return refuse(&words);
+    }
+    if let Err(error) = outputs.check() {
+        return fail(&error.to_string());
+    }
+    let mut session = match Session::new(run, consumers, interrupted) {
+        Ok(session) => session,
+        Err(words) => return refuse(&words),
+    };
+    let result = match &command {
+        RunCommand::Produce(args) => session.produce(&args.load, &args.length).await,
+        RunCommand::EndToEnd(args) => session.end_to_end(&args.load, &args.length).await,
+        RunCommand::Consume(args) => session.consume(args.backlog, args.duration).await,
+        RunCommand::CatchUp(args) => {
+            session.catch_up(&args.load, args.backlog, args.duration, args.give_up).await
+        }
+        RunCommand::Sweep(args) => sweep::run(&mut session, &args.sweep).await,
+    };
+    match result {
+        Ok(result) => hand_over(&result, outputs),
+        Err(words) => fail(&words),
+    }
+}
+
+/// Shows and writes the result; the exit code is its verdict.
+fn hand_over(result: &RunResult, outputs: &Outputs) -> ExitCode {
+    let shown = report::write_table(result, &mut io::stdout().lock());
+    let written = outputs.write(result);
+    let mut code = verdict(result);
+    if let Some(words) = &result.reason {
+        eprintln!("ringlog-loadgen: {words}");
+    }
+    if let Err(error) = written {
+        code = FAILED;
+        eprintln!("ringlog-loadgen: {error}");
+    }
+    if let Err(error) = shown
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        code = FAILED;
+        eprintln!("ringlog-loadgen: cannot write to standard output: {error}");
+    }
+    ExitCode::from(code)
+}
+
+fn verdict(result: &RunResult) -> u8 {
+    let faulty = result.verification.as_ref().is_some_and(|found| !found.passed());
+    match (result.complete && !faulty, &result.void) {
+        (false, _) => FAILED,
+        (true, Some(_)) => VOID,
+        (true, None) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(arguments: &str) -> String {
+        let arguments = std::iter::once("ringlog-loadgen").chain(arguments.split(' '));
+        let cli = match Cli::try_parse_from(arguments) {
+            Ok(cli) => cli,
+            Err(error) => return error.to_string(),
+        };
+        let Command::Run(command) = cli.command else { panic!("tests use end-to-end") };
+        let RunCommand::EndToEnd(args) = *command else { panic!("tests use end-to-end") };
+        args.run.check(args.consumers.count(&args.run)).expect_err("it is nonsense")
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_command_has_an_example() {
+        Cli::command().debug_assert();
+        for subcommand in Cli::command().get_subcommands() {
+            let help = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "`{}` has no example", subcommand.get_name());
+        }
+    }
+
+    #[test]
+    fn nonsense_is_named_with_what_is_allowed() {
+        for (arguments, flag, allowed) in [
+            ("end-to-end --rate 0", "--rate", "from 0.001"),
+            ("end-to-end --rate 10 --depth 3", "--rate", "--depth"),
+            ("end-to-end --depth 3 --unlimited", "--depth", "--unlimited"),
+            ("end-to-end --arrivals poisson --depth 1", "--arrivals", "--depth"),
+            ("end-to-end --duration 1s --records 5", "--duration", "--records"),
+            ("end-to-end --size 8", "--size", "40 is the least"),
+            ("end-to-end --ack soon", "--ack", "`memory`"),
+            ("end-to-end --keys zipf:3", "--keys", "zipf:N,S"),
+            ("end-to-end --payload blank", "--payload", "compressible:SHARE"),
+            ("end-to-end --compression rar", "--compression", "`zstd`"),
+            ("end-to-end --duration 0", "--duration", "10s"),
+            ("end-to-end --producers 0", "--producers", "1..=1024"),
+            ("end-to-end --topics 3 --consumers 2", "--consumers 2", "at least 3"),
+            ("end-to-end --threads 4", "--threads 4", "at most 2"),
+            ("end-to-end --size 2k --payload lines:x", "--size 2048", "leave --size out"),
+            ("end-to-end --linger 20s", "--linger 20s", "longer than a record may take"),
+        ] {
+            let words = refused(arguments);
+            assert!(words.contains(flag) && words.contains(allowed), "{arguments}: {words}");
+        }
+    }
+}
