@@ -94,8 +94,8 @@ fn middle(mut values: Vec<f64>) -> (f64, f64) {
 fn too_little(metric: Metric, a: (&Side, &Totals), b: (&Side, &Totals)) -> Option<String> {
     [("A", a), ("B", b)].into_iter().find_map(|(name, (side, totals))| {
         let seconds = side.len();
-        let few = (seconds < MIN_SECONDS).then(|| format!("{seconds} seconds, want {MIN_SECONDS}"));
-        few.or_else(|| metric.too_little(totals)).map(|why| format!("too little in {name}: {why}"))
+        let few = (seconds < MIN_SECONDS).then(|| format!("{seconds} seconds in {name}, want {MIN_SECONDS}"));
+        few.or_else(|| metric.too_little(totals, name))
     })
 }
 

@@ -95,8 +95,8 @@ impl Metric {
         }
     }
 
-    /// Why a side has too little for it.
-    pub fn too_little(self, totals: &Totals) -> Option<String> {
+    /// Why the side of that name has too little for it.
+    pub fn too_little(self, totals: &Totals, side: &str) -> Option<String> {
         let percentile = self.percentile()?;
         let records = match self {
             Metric::AckP50 | Metric::AckP99 | Metric::AckP999 => totals.ack.len(),
@@ -104,7 +104,7 @@ impl Metric {
         };
         let needed = (RECORDS_BEYOND / (1.0 - percentile / 100.0)).round() as u64;
         (records < needed)
-            .then(|| format!("{} records, want {}", units::count(records), units::count(needed)))
+            .then(|| format!("{} records in {side}, want {}", units::count(records), units::count(needed)))
     }
 
     /// A figure with its unit.

@@ -57,6 +57,14 @@ pub struct CompareArgs {
     pub seed: u64,
 }
 
+/// What is compared of one phase, or of all.
+struct Group {
+    label: String,
+    /// What its intervals are.
+    interval: &'static str,
+    comparisons: Vec<Comparison>,
+}
+
 /// How a comparison ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -118,41 +126,42 @@ impl CompareArgs {
         }
         let groups = self.groups(a, b)?;
         self.check_metrics(&groups)?;
-        for (label, comparisons) in &groups {
-            write_group(out, label, comparisons, self.bound)?;
+        for group in &groups {
+            write_group(out, group, self.bound)?;
         }
         let all: Vec<(&str, &Comparison)> = groups
             .iter()
-            .flat_map(|(label, comparisons)| comparisons.iter().map(move |one| (label.as_str(), one)))
+            .flat_map(|group| group.comparisons.iter().map(move |one| (group.label.as_str(), one)))
             .collect();
         write_conclusion(out, &all, self.bound, a.len().min(b.len()))?;
         Ok(outcome(&all))
     }
 
     /// The comparisons of each phase that both sides have, with its label where there are several.
-    fn groups(
-        &self,
-        a: &[RunResult],
-        b: &[RunResult],
-    ) -> Result<Vec<(String, Vec<Comparison>)>, CompareError> {
+    fn groups(&self, a: &[RunResult], b: &[RunResult]) -> Result<Vec<Group>, CompareError> {
         let metrics = if self.metrics.is_empty() { Metric::ALL.as_slice() } else { &self.metrics };
         let mut groups = Vec::new();
         let sweeps = a.iter().chain(b).all(|result| result.command == Command::Sweep);
         if sweeps && self.metrics.is_empty() {
-            groups.extend(
-                saturation::compare(a, b, self.bound).map(|one| ("saturation".to_owned(), vec![one])),
-            );
+            let comparisons: Vec<Comparison> = saturation::compare(a, b, self.bound).into_iter().collect();
+            groups.push(Group {
+                label: "all rates".to_owned(),
+                interval: "left open by the steps",
+                comparisons,
+            });
         }
         let pairs = if sweeps { pairs_by_rate(a, b) } else { pairs_by_label(a, b) };
         for (label, phases_a, phases_b) in pairs {
             let (side_a, side_b) = (Side::of(&phases_a)?, Side::of(&phases_b)?);
-            groups.push((label, judge::compare(&side_a, &side_b, metrics, self.bound, self.seed)));
+            let comparisons = judge::compare(&side_a, &side_b, metrics, self.bound, self.seed);
+            groups.push(Group { label, interval: "95 % interval", comparisons });
         }
         Ok(groups)
     }
 
-    fn check_metrics(&self, groups: &[(String, Vec<Comparison>)]) -> Result<(), CompareError> {
-        let there = |name: &str| groups.iter().flat_map(|(_, all)| all).any(|one| one.name == name);
+    fn check_metrics(&self, groups: &[Group]) -> Result<(), CompareError> {
+        let there =
+            |name: &str| groups.iter().flat_map(|group| &group.comparisons).any(|one| one.name == name);
         match self.metrics.iter().find(|metric| !there(metric.name())) {
             Some(missing) => Err(CompareError::NoSuchFigure(missing.name().to_owned())),
             None => Ok(()),
@@ -233,10 +242,11 @@ fn write_sides(out: &mut impl Write, sides: &[(&str, &[PathBuf], &[RunResult])])
     Ok(())
 }
 
-fn write_group(out: &mut impl Write, label: &str, comparisons: &[Comparison], bound: f64) -> io::Result<()> {
+fn write_group(out: &mut impl Write, group: &Group, bound: f64) -> io::Result<()> {
     writeln!(out)?;
-    let mut grid = Grid::new([units::plain(label).as_str(), "A", "B", "B/A", "95 % interval", " verdict"]);
-    for one in comparisons {
+    let mut grid =
+        Grid::new([units::plain(&group.label).as_str(), "A", "B", "B/A", group.interval, " verdict"]);
+    for one in &group.comparisons {
         let interval =
             one.interval.map_or_else(|| "-".to_owned(), |(low, high)| format!("{low:.3} .. {high:.3}"));
         let verdict = format!(" {}", verdict_text(&one.verdict, bound));
@@ -278,11 +288,7 @@ fn write_conclusion(
         let of = all.iter().filter(|(_, one)| one.verdict == wanted);
         let names: Vec<String> = of
             .map(|(label, one)| {
-                let place = if several && *label != one.name {
-                    format!(" ({})", units::plain(label))
-                } else {
-                    String::new()
-                };
+                let place = if several { format!(" ({})", units::plain(label)) } else { String::new() };
                 format!("{}{place} {:+.1} %", one.name, 100.0 * (one.ratio - 1.0))
             })
             .collect();
@@ -292,12 +298,15 @@ fn write_conclusion(
         (named(Verdict::WorseBeyondBound), named(Verdict::Worse), named(Verdict::Better));
     writeln!(out)?;
     match outcome(all) {
-        Outcome::NothingJudged => {
-            writeln!(out, "nothing could be judged: there is too little in these results")?
-        }
+        Outcome::NothingJudged => writeln!(out, "nothing could be judged")?,
         Outcome::Regression => writeln!(out, "B IS WORSE by more than {}: {beyond}", percent(bound))?,
         Outcome::Good => {
-            writeln!(out, "B is worse by more than {} in nothing that was judged", percent(bound))?
+            let judged = all.iter().filter(|(_, one)| !matches!(one.verdict, Verdict::NotJudged(_))).count();
+            let (bound, of) = (percent(bound), all.len());
+            writeln!(
+                out,
+                "B is worse by more than {bound} in nothing that was judged ({judged} of {of} figures)"
+            )?
         }
     }
     if !within.is_empty() {

@@ -199,9 +199,14 @@ fn backlog_over_time(runs: &[Run<'_>]) -> Chart {
         .enumerate()
         .filter(|(_, run)| run.result.command == Command::CatchUp)
         .map(|(colour, run)| {
-            over_time(run, run.name_of("backlog"), colour, Solid, &|interval| {
-                interval.backlog.map(|backlog| backlog as f64)
-            })
+            let name = run.name_of("backlog");
+            let value = |interval: &Interval| interval.backlog.map(|backlog| backlog as f64);
+            let mut series = over_time(run, name, colour, Solid, &value);
+            // It is known at the end of each second, not at its beginning.
+            for ((at, _), interval) in series.points.iter_mut().zip(run.intervals()) {
+                *at += interval.seconds;
+            }
+            series
         })
         .collect();
     let y = Axis::number("records", values(&series));

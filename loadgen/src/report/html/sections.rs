@@ -189,9 +189,17 @@ fn catch_up_tiles(result: &RunResult) -> Vec<Tile> {
     tiles
 }
 
+/// The heading of a section about a run.
+fn of(what: &str, run: &Run<'_>) -> String {
+    match run.name.as_str() {
+        "" => what.to_owned(),
+        name => format!("{what}: {name}"),
+    }
+}
+
 /// Every figure of every phase.
 fn write_figures(out: &mut String, run: &Run<'_>) {
-    let _ = write!(out, "<section><h2>{}</h2>", escape(&run.name_of("figures")));
+    let _ = write!(out, "<section><h2>{}</h2>", escape(&of("Figures", run)));
     let phases: Vec<&Phase> = match run.result.command {
         Command::Sweep => by_rate(run.result),
         _ => run.result.phases.iter().collect(),
@@ -286,8 +294,7 @@ fn write_row(out: &mut String, label: &str, cells: &[String]) {
 /// Where and how it was run.
 fn write_circumstances(out: &mut String, run: &Run<'_>) {
     let environment = &run.result.environment;
-    let _ =
-        write!(out, "<section><h2>{}</h2><div class=\"columns\">", escape(&run.name_of("how it was run")));
+    let _ = write!(out, "<section><h2>{}</h2><div class=\"columns\">", escape(&of("How it was run", run)));
     write_map(out, "Settings", &run.result.settings);
     let unknown = || "unknown".to_owned();
     let machine = [
