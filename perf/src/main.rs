@@ -9,6 +9,7 @@ mod goals;
 mod limits;
 mod machine;
 mod process;
+mod progress;
 mod stats;
 mod wait;
 mod wire;
@@ -30,6 +31,7 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
     version,
     after_help = "\
 Examples:
+  cargo run --release -p ringlog-perf -- limits --dir /var/tmp
   cargo run --release -p ringlog-perf -- goals                          the whole table, about ten minutes
   cargo run --release -p ringlog-perf -- goals --quick --goal 3,4       a look at two of them
   cargo run --release -p ringlog-perf -- goals --wait spin --dir /var/tmp"
@@ -41,6 +43,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// What this machine can do: echo, synced writes, sequential writes, loopback
+    Limits(limits::Options),
     /// The goals, each as a ratio to a limit measured in the same minutes
     Goals(goals::Options),
     /// What a broker under measurement runs as
@@ -67,6 +71,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Limits(options) => limits::run(&options),
         Command::Goals(options) => goals::run(&options),
         Command::Serve { data_dir, wait } => process::serve(&data_dir, wait),
         Command::Echo { request, reply, wait } => limits::echo::serve(EchoSize { request, reply }, wait),

@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use self::case::Case;
-use self::rounds::{Outcome, Verdict, progress};
+use self::rounds::{Outcome, Verdict};
 use self::world::{Scale, World};
 use crate::Failure;
 use crate::machine::Machine;
+use crate::progress::progress;
 use crate::wait::Wait;
 
 /// Where the results of whole runs are kept, from the root of the repository.

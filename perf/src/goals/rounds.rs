@@ -1,12 +1,11 @@
 //! Rounds of A B B A, each pair between two looks at the disk's pace; and what they say together.
 
-use std::io::{IsTerminal, Write};
-
 use serde::Serialize;
 
 use super::case::{Case, Limit, Row, Sample};
 use super::world::World;
 use crate::Failure;
+use crate::progress::progress;
 use crate::stats::{interval, median};
 
 /// A pair is dropped when the disk's pace moved by more than this from one side of it to the other.
@@ -145,15 +144,6 @@ pub fn printed(limit: Limit) -> String {
         Limit::AtMost(limit) => format!("≤ {limit:.2}"),
         Limit::AtLeast(limit) => format!("≥ {limit:.2}"),
         Limit::None => String::new(),
-    }
-}
-
-/// One line on a terminal, written over again and again; nothing where nobody looks.
-pub fn progress(line: &str) {
-    let mut to = std::io::stderr();
-    if to.is_terminal() {
-        let _ = write!(to, "\r\x1b[K{line}");
-        let _ = to.flush();
     }
 }
 
