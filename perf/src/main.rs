@@ -10,6 +10,7 @@ mod limits;
 mod machine;
 mod process;
 mod progress;
+mod runtimes;
 mod stats;
 mod wait;
 mod wire;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::limits::echo::EchoSize;
+use crate::runtimes::Runtime;
 use crate::wait::Wait;
 
 /// Anything that keeps a measurement from being made.
@@ -47,6 +49,8 @@ enum Command {
     Limits(limits::Options),
     /// The goals, each as a ratio to a limit measured in the same minutes
     Goals(goals::Options),
+    /// An echo on Ringlog's reactor, tokio, glommio and compio in turn (needs --features runtimes)
+    Runtimes(runtimes::Options),
     /// What a broker under measurement runs as
     #[command(hide = true)]
     Serve {
@@ -66,6 +70,9 @@ enum Command {
         /// Its waiting policy
         #[arg(long, default_value = "block")]
         wait: Wait,
+        /// Who serves
+        #[arg(long, value_enum, default_value = "reactor")]
+        runtime: Runtime,
     },
 }
 
@@ -74,7 +81,8 @@ fn main() -> ExitCode {
         Command::Limits(options) => limits::run(&options),
         Command::Goals(options) => goals::run(&options),
         Command::Serve { data_dir, wait } => process::serve(&data_dir, wait),
-        Command::Echo { request, reply, wait } => limits::echo::serve(EchoSize { request, reply }, wait),
+        Command::Echo { request, reply, wait, runtime } => runtime.serve(EchoSize { request, reply }, wait),
+        Command::Runtimes(options) => runtimes::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
