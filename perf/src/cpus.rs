@@ -13,7 +13,7 @@ pub const SERVER_CPU: usize = 0;
 pub const CLIENT_CPU: usize = 1;
 
 /// Clock ticks a second in `/proc`: 100 on every Linux that Ringlog runs on.
-const TICKS_PER_SECOND: f64 = 100.0;
+pub const TICKS_PER_SECOND: f64 = 100.0;
 /// `PF_KTHREAD` in the flags of `/proc/<pid>/stat`.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 

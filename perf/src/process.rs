@@ -12,11 +12,8 @@ use ringlog_broker::node::Node;
 use ringlog_reactor::{probe, signal};
 
 use crate::Failure;
-use crate::cpus::SERVER_CPU;
+use crate::cpus::{SERVER_CPU, TICKS_PER_SECOND};
 use crate::wait::Wait;
-
-/// Clock ticks a second in `/proc/<pid>/stat`: 100 on every Linux that Ringlog runs on.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What the broker's process runs, until SIGTERM; its address is the one line it prints.
 pub fn serve(data_dir: &Path, wait: Wait) -> Result<(), Failure> {

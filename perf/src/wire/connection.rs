@@ -2,16 +2,14 @@
 
 use std::io::{IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use ringlog_protocol::messages::{CreateTopic, CreateTopicReply, DeleteTopic, Hello, Open, Opened, Welcome};
 use ringlog_protocol::{Ack, Body, FrameHeader, Kind, try_encode};
 
+use super::SILENCE;
 use super::frames::take_reply;
 use crate::Failure;
 
-/// A broker that says nothing for this long has failed the measurement.
-const SILENCE: Duration = Duration::from_secs(20);
 const READ_BYTES: usize = 64 << 10;
 
 /// One connection to the broker.

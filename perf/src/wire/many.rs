@@ -10,12 +10,11 @@ use ringlog_protocol::{Ack, Body, FrameHeader, Kind, try_encode};
 use ringlog_reactor::net::TcpStream;
 use ringlog_reactor::{Instant, now, spawn, timeout};
 
+use super::SILENCE;
 use super::frames::{AckReader, produce_head, take_reply};
+use super::pipeline::Done;
 use crate::Failure;
 use crate::stats::Latencies;
-
-/// A broker that says nothing for this long has failed the measurement.
-const SILENCE: Duration = Duration::from_secs(20);
 
 /// Who produces where.
 #[derive(Clone)]
@@ -32,14 +31,6 @@ pub struct ManyProducers {
     pub batch: Bytes,
     /// How it is acknowledged.
     pub ack: Ack,
-}
-
-/// What they did together.
-pub struct Done {
-    /// From before the send to the acknowledgement.
-    pub latencies: Latencies,
-    /// Acknowledged batches a second.
-    pub per_second: f64,
 }
 
 /// Runs them all for `limit`, once every one is connected. For use on a reactor core.

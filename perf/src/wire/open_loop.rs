@@ -10,6 +10,7 @@ use ringlog_protocol::frame::HEADER_BYTES;
 use ringlog_reactor::net::TcpStream;
 use ringlog_reactor::{Instant, now, sleep_until, spawn, timeout};
 
+use super::SILENCE;
 use super::frames::{AckReader, produce_head};
 use super::many::ReactorConnection;
 use crate::Failure;
@@ -17,8 +18,6 @@ use crate::stats::Latencies;
 
 /// Batches of one send.
 const MAX_SEND: u64 = 256;
-/// A broker that says nothing for this long has failed the measurement.
-const SILENCE: Duration = Duration::from_secs(20);
 
 /// What is sent when.
 #[derive(Clone)]
