@@ -184,12 +184,14 @@ impl Chart {
     }
 
     fn render_marks(&self, out: &mut String) {
-        for mark in &self.marks {
+        for (index, mark) in self.marks.iter().enumerate() {
             let at = 100.0 * self.x.scale.position(mark.x);
+            // One below the other: marks may stand close.
+            let top = 2 + 16 * (index % 4);
             let side = if at > 60.0 { "before" } else { "after" };
             let _ = write!(
                 out,
-                "<span class=\"mark-label {side}\" style=\"left:{at:.2}%\">{}</span>",
+                "<span class=\"mark-label {side}\" style=\"left:{at:.2}%;top:{top}px\">{}</span>",
                 escape(&mark.label)
             );
         }

@@ -155,7 +155,7 @@ fn throughput_over_time(runs: &[Run<'_>]) -> Chart {
     for (colour, run) in runs.iter().enumerate() {
         let mut add = |name: &str, colour, stroke, count: &dyn Fn(&Interval) -> u64| {
             let any = run.intervals().any(|interval| count(interval) > 0);
-            let rate = |interval: &Interval| rate(count(interval) as f64, interval.seconds);
+            let rate = |interval: &Interval| Some(count(interval) as f64 / long_enough(interval)?.seconds);
             series.extend(any.then(|| over_time(run, run.name_of(name), colour, stroke, &rate)));
         };
         let alone = runs.len() == 1;
@@ -179,11 +179,11 @@ fn cpu_over_time(runs: &[Run<'_>]) -> Chart {
             series.push(over_time(run, run.name_of(name), colour, Solid, value));
         };
         if runs.len() == 1 {
-            add("broker", 0, &|interval| interval.cpu_broker);
-            add("load generator", 1, &|interval| Some(interval.cpu_loadgen));
-            add("whole machine", 2, &|interval| Some(interval.cpu_machine));
+            add("broker", 0, &|interval| long_enough(interval)?.cpu_broker);
+            add("load generator", 1, &|interval| Some(long_enough(interval)?.cpu_loadgen));
+            add("whole machine", 2, &|interval| Some(long_enough(interval)?.cpu_machine));
         } else {
-            add("whole machine", colour, &|interval| Some(interval.cpu_machine));
+            add("whole machine", colour, &|interval| Some(long_enough(interval)?.cpu_machine));
         }
     }
     series.retain(|series| series.points.iter().any(|(_, value)| value.is_some()));
@@ -202,9 +202,16 @@ fn backlog_over_time(runs: &[Run<'_>]) -> Chart {
             let name = run.name_of("backlog");
             let value = |interval: &Interval| interval.backlog.map(|backlog| backlog as f64);
             let mut series = over_time(run, name, colour, Solid, &value);
-            // It is known at the end of each second, not at its beginning.
+            // It is known at the end of each second, not at its beginning; before the first of them it was what came of
+            // that second, turned back.
             for ((at, _), interval) in series.points.iter_mut().zip(run.intervals()) {
                 *at += interval.seconds;
+            }
+            series.points.retain(|(_, value)| value.is_some());
+            let first = run.intervals().find_map(|interval| Some((interval, interval.backlog?)));
+            if let Some((interval, backlog)) = first {
+                let before = (backlog + interval.received).saturating_sub(interval.acked);
+                series.points.insert(0, (run.since_begin(interval), Some(before as f64)));
             }
             series
         })
@@ -348,6 +355,11 @@ fn by_load(
 
 fn values(series: &[Series]) -> impl Iterator<Item = f64> + Clone + '_ {
     series.iter().flat_map(|series| &series.points).filter_map(|(_, value)| *value)
+}
+
+/// Not the last moments of a phase, in which late acks trickle in: a rate over milliseconds is noise.
+fn long_enough(interval: &Interval) -> Option<&Interval> {
+    (interval.seconds >= 0.5).then_some(interval)
 }
 
 fn rate(amount: f64, seconds: f64) -> Option<f64> {

@@ -95,6 +95,29 @@ mod tests {
     }
 
     #[test]
+    fn the_backlog_begins_with_what_the_first_second_took_off() {
+        let mut result = sample::catch_up(1);
+        result.phases[0].intervals.iter_mut().for_each(|interval| interval.backlog = None);
+        let page = one(&result);
+        let backlog = page.split_once("<h3>Backlog over time").unwrap().1;
+        let at_begin = backlog.split("<tbody>").nth(1).unwrap();
+        assert!(
+            at_begin.contains("<th scope=\"row\">3 s</th><td data-y=\"0.9524\">15,000</td>"),
+            "{}",
+            &at_begin[..200]
+        );
+    }
+
+    #[test]
+    fn a_rate_is_not_drawn_of_the_last_milliseconds() {
+        let mut result = sample::end_to_end(1);
+        let last = result.phases[0].intervals.last_mut().unwrap();
+        last.seconds = 0.01;
+        last.cpu_machine = 77.0;
+        assert!(!one(&result).contains("77.0"));
+    }
+
+    #[test]
     fn several_runs_share_their_charts() {
         let (a, b) = (sample::end_to_end(1), sample::end_to_end(2));
         let runs = [Run { name: "before".into(), result: &a }, Run { name: "after".into(), result: &b }];
