@@ -6,34 +6,34 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::engine::Bucket;
+use crate::report::time;
 
 /// Shown on standard error, and only if that is a terminal.
 pub struct Progress {
     bar: Option<ProgressBar>,
     label: String,
+    shown: bool,
 }
 
 impl Progress {
     /// Shown if standard error is a terminal.
     pub fn on_terminal() -> Progress {
-        let bar = io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
-            bar.set_style(
-                ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
-            );
-            bar
-        });
-        Progress { bar, label: String::new() }
+        Progress { bar: None, label: String::new(), shown: io::stderr().is_terminal() }
     }
 
     /// Never shown.
     pub fn hidden() -> Progress {
-        Progress { bar: None, label: String::new() }
+        Progress { bar: None, label: String::new(), shown: false }
     }
 
-    /// What stands before the figures: the phase.
+    /// A phase begins, and this stands before its figures.
     pub fn label(&mut self, label: impl Into<String>) {
         self.label = label.into();
+        self.bar = self.shown.then(|| {
+            let style =
+                ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            ProgressBar::new_spinner().with_style(style)
+        });
     }
 
     /// Shows the second that was measured last.
@@ -47,8 +47,7 @@ impl Progress {
     /// Takes the line away.
     pub fn clear(&self) {
         if let Some(bar) = &self.bar {
-            bar.set_message("");
-            bar.tick();
+            bar.finish_and_clear();
         }
     }
 }
@@ -63,8 +62,8 @@ fn line(label: &str, second: &Bucket, duration: Option<Duration>) -> String {
     }
     for (histogram, what) in [(&second.ack, "ack"), (&second.end_to_end, "end-to-end")] {
         if !histogram.is_empty() {
-            let micros = |percentile| histogram.value_at_percentile(percentile) as f64 / 1e3;
-            line += &format!("  {what} p50 {:.0} µs p99 {:.0} µs", micros(50.0), micros(99.0));
+            let percentile = |percentile| time(histogram.value_at_percentile(percentile) as f64 / 1e3);
+            line += &format!("  {what} p50 {} p99 {}", percentile(50.0), percentile(99.0));
         }
     }
     if second.failed > 0 {
@@ -83,6 +82,6 @@ mod tests {
         (second.sent, second.acked, second.failed) = (1000, 999, 1);
         second.ack.record(50_000).expect("it resizes");
         let line = line("run", &second, Some(Duration::from_secs(10)));
-        assert_eq!(line, "run 4/10 s  sent 1000/s  acked 999/s  ack p50 50 µs p99 50 µs  FAILED 1");
+        assert_eq!(line, "run 4/10 s  sent 1000/s  acked 999/s  ack p50 50.0 µs p99 50.0 µs  FAILED 1");
     }
 }

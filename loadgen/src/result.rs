@@ -48,6 +48,9 @@ pub struct RunResult {
     pub phases: Vec<Phase>,
     /// The highest offered rate that the target kept up with, in records a second. Only of a sweep.
     pub saturation: Option<f64>,
+    /// How long the consumers took to catch up, in seconds. Only of a catch-up.
+    #[serde(default)]
+    pub caught_up_seconds: Option<f64>,
 }
 
 /// What was run.

@@ -14,6 +14,7 @@ use crate::engine::{Books, Outcome, Plan, ReadFrom, Watch, run};
 use crate::executor::now_ns;
 use crate::machine::environment;
 use crate::progress::Progress;
+use crate::report::time;
 use crate::result::{Command, Phase, RunResult, SCHEMA};
 use crate::ringlog::Ringlog;
 use crate::verify::settle;
@@ -216,7 +217,16 @@ impl Session {
 
     /// A result without a verdict on lateness.
     pub fn result_of(&self, command: Command, outcome: Outcome) -> RunResult {
-        let Outcome { description, broker_pid, phases, books, to_the_end, reason, overloaded } = outcome;
+        let Outcome {
+            description,
+            broker_pid,
+            phases,
+            books,
+            to_the_end,
+            reason,
+            overloaded,
+            caught_up_seconds,
+        } = outcome;
         let checked = self.consumers > 0 && !books.ledgers.is_empty();
         let verification = checked.then(|| settle(books.ledgers, &books.accounts, to_the_end));
         let reason = reason.or(overloaded);
@@ -236,6 +246,7 @@ impl Session {
             verification,
             phases,
             saturation: None,
+            caught_up_seconds,
         }
     }
 
@@ -300,8 +311,10 @@ pub fn void(phase: &Phase) -> Option<String> {
     let measured = p99(&phase.ack).or_else(|| p99(&phase.end_to_end))?;
     (late > measured / 10.0).then(|| {
         format!(
-            "the generator began records {late:.1} µs late (p99), over a tenth of the latency that it measured, \
-             {measured:.1} µs (p99): its machine is too busy for this load; try --spin 50us, more --threads, or less load"
+            "the generator began records {} late (p99), over a tenth of the latency that it measured, \
+             {} (p99): its machine is too busy for this load; try --spin 50us, more --threads, or less load",
+            time(late),
+            time(measured)
         )
     })
 }

@@ -57,6 +57,8 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// Some records of the schedule were never begun, because the target had fallen too far behind.
     pub overloaded: Option<String>,
+    /// How long consumers that began behind took to catch up, in seconds.
+    pub caught_up_seconds: Option<f64>,
 }
 
 /// Runs a plan to its end. Must be called on a core of `ringlog_reactor`, whose thread is not a worker's.
@@ -89,7 +91,7 @@ pub async fn run<T: Target>(target: &T, plan: Plan, watch: &mut Watch) -> Result
         next_tick_ns: u64::MAX,
         reason: None,
         overloaded: None,
-        caught_up: false,
+        caught_up_ns: None,
         phases: Vec::new(),
     };
     coordinator.run().await
@@ -109,7 +111,8 @@ struct Coordinator<'a> {
     next_tick_ns: u64,
     reason: Option<String>,
     overloaded: Option<String>,
-    caught_up: bool,
+    /// When the consumers had caught up.
+    caught_up_ns: Option<u64>,
     phases: Vec<Phase>,
 }
 
@@ -150,6 +153,9 @@ impl Coordinator<'_> {
             to_the_end,
             reason: self.reason.take(),
             overloaded: self.overloaded.take(),
+            caught_up_seconds: self
+                .caught_up_ns
+                .map(|at| at.saturating_sub(self.control.measure_ns.load(Ordering::Relaxed)) as f64 / 1e9),
         })
     }
 
@@ -256,12 +262,10 @@ impl Coordinator<'_> {
                     let stopped_for = now_ns().saturating_sub(self.control.stop_ns.load(Ordering::Relaxed));
                     if !stopping && self.watch.interrupted.get() {
                         stopping = self.stop_publishing("interrupted".to_owned());
-                    } else if !stopping && stopped_for > self.plan.timeout.as_nanos() as u64 {
-                        let words = format!(
-                            "records that were due had not begun {:?} after the end",
-                            self.plan.timeout
-                        );
-                        stopping = self.stop_publishing(words);
+                    } else if !stopping && stopped_for > self.plan.drain.as_nanos() as u64 {
+                        // What was never begun is counted at the end.
+                        self.tell(|| Order::StopPublishing);
+                        stopping = true;
                     } else if silence.is_too_long(&self.control) && self.plan.producers > 0 {
                         let words = format!("nothing was heard of the broker for {:?}", silence.limit);
                         self.reason.get_or_insert(words);
@@ -292,7 +296,7 @@ impl Coordinator<'_> {
         let (Some(after), Some(backlog)) = (self.plan.after_catching_up, self.backlog()) else { return };
         let now = now_ns();
         let measuring_for = now.saturating_sub(self.control.measure_ns.load(Ordering::Relaxed));
-        if self.caught_up || measuring_for == 0 {
+        if self.caught_up_ns.is_some() || measuring_for == 0 {
             return;
         }
         let rate = match self.plan.load {
@@ -300,7 +304,7 @@ impl Coordinator<'_> {
             _ => 0.0,
         };
         if backlog <= CAUGHT_UP.max((rate / 10.0) as u64) {
-            self.caught_up = true;
+            self.caught_up_ns = Some(now);
             self.control.stop_ns.store(now + after.as_nanos() as u64, Ordering::Relaxed);
         } else if measuring_for > self.plan.give_up.as_nanos() as u64 && self.reason.is_none() {
             let words = format!("the consumers had not caught up after {:?} (--give-up)", self.plan.give_up);
@@ -449,7 +453,7 @@ impl Coordinator<'_> {
         }
         while let Some(bucket) = self.tally.settle_one() {
             self.watch.progress.show(&bucket, self.plan.duration);
-            if self.caught_up && self.phases.is_empty() {
+            if self.caught_up_ns.is_some() && self.phases.is_empty() {
                 let offered = self.offered();
                 self.phases.push(self.tally.end_phase("catch-up", offered));
             }

@@ -14,6 +14,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+pub(crate) use units::time;
+
 use crate::result::{ResultError, RunResult};
 
 /// The files that a run may leave behind.

@@ -161,6 +161,7 @@ fn result(command: Command, phases: Vec<Phase>, seed: u64) -> RunResult {
         verification: (checked > 0).then(|| Verification { checked, ..Verification::default() }),
         phases,
         saturation: None,
+        caught_up_seconds: None,
     }
 }
 

@@ -17,6 +17,9 @@ pub fn write(result: &RunResult, out: &mut impl Write) -> io::Result<()> {
             write_phase(phase, out)?;
         }
     }
+    if let Some(seconds) = result.caught_up_seconds {
+        writeln!(out, "\nthe consumers had caught up after {seconds:.2} s")?;
+    }
     write_errors(result, out)?;
     write_verdict(result, out)
 }

@@ -38,6 +38,21 @@ fn a_pause_of_a_second_shows_in_every_record_that_was_due_in_it() {
     assert!(result.verification.is_some_and(|found| found.passed()));
 }
 
+/// What the schedule asks for is never dropped in silence, and what is in memory stays bounded.
+#[test]
+fn every_record_that_was_due_is_done_or_counted_when_the_load_is_too_much() {
+    let broker = Broker::start();
+    let run = "produce --rate 2000000 --duration 500ms --warm-up 0 --max-outstanding 50 --timeout 1s";
+    let result = broker.loadgen(run).finish().partial();
+    let phase = &result.phases[0];
+    let count = |part: &str| {
+        phase.errors.iter().find(|(words, _)| words.contains(part)).map_or(0, |(_, count)| *count)
+    };
+    assert_eq!(phase.acked + count("never begun"), 1_000_000);
+    assert!(count("--max-outstanding") > 0, "{:?}", phase.errors);
+    assert_eq!(phase.ack.as_ref().map(|latency| latency.count), Some(1_000_000));
+}
+
 #[test]
 fn a_broker_that_hangs_is_given_up_at_the_deadline() {
     let broker = Broker::start();
