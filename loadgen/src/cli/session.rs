@@ -312,7 +312,7 @@ pub fn void(phase: &Phase) -> Option<String> {
     (late > measured / 10.0).then(|| {
         format!(
             "the generator began records {} late (p99), over a tenth of the latency that it measured, \
-             {} (p99): its machine is too busy for this load; try --spin 50us, more --threads, or less load",
+             {} (p99): its machine is too busy for this load; try --spin 100us, more --threads, or less load",
             time(late),
             time(measured)
         )
