@@ -4,6 +4,8 @@
 //! through a carrier for each connection, which moves bytes between a socket of that world and the `Link`. What the carriers of
 //! the reactor and of glommio hold must stay on its thread; everything else may move.
 
+#[cfg(feature = "glommio")]
+mod glommio;
 mod reactor;
 mod tasks;
 mod timers;
@@ -11,12 +13,12 @@ mod timers;
 mod tokio;
 
 use std::future::{Future, poll_fn};
-#[cfg(feature = "tokio")]
+#[cfg(any(feature = "tokio", feature = "glommio"))]
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-#[cfg(feature = "tokio")]
+#[cfg(any(feature = "tokio", feature = "glommio"))]
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -47,6 +49,13 @@ pub enum Driver {
     /// its I/O and its time driver, as after `enable_all`.
     #[cfg(feature = "tokio")]
     Tokio,
+    /// As a task of the glommio executor in which `connect` is called; no other thread takes part.
+    ///
+    /// The client works as long as the executor runs. The crate is `glommio-ng`, the maintained continuation of `glommio`: an executor of
+    /// the old crate is none. Outside of an executor `connect` fails, after glommio has reported a panic on standard error; where
+    /// panics abort, so does this, for glommio cannot be asked otherwise.
+    #[cfg(feature = "glommio")]
+    Glommio,
 }
 
 /// Starts a driver. The line is its only entrance; it ends when the last one is dropped.
@@ -56,18 +65,25 @@ pub(crate) fn start(driver: Driver, spin: Duration, config: DriverConfig) -> Res
         Driver::Thread => reactor::start(spin, config, orders)?,
         #[cfg(feature = "tokio")]
         Driver::Tokio => tokio::start(config, orders)?,
+        #[cfg(feature = "glommio")]
+        Driver::Glommio => glommio::start(config, orders)?,
     }
     Ok(line)
 }
 
 /// Slices in one send.
-#[cfg(feature = "tokio")]
+#[cfg(any(feature = "tokio", feature = "glommio"))]
 const SLICES: usize = 64;
+/// Where received bytes stand until the session has them.
+#[cfg(any(feature = "tokio", feature = "glommio"))]
+const RECEIVE_BYTES: usize = 64 << 10;
 
 enum World {
     Reactor,
     #[cfg(feature = "tokio")]
     Tokio,
+    #[cfg(feature = "glommio")]
+    Glommio,
 }
 
 /// What a driver may ask of its world.
@@ -134,12 +150,21 @@ impl Runtime {
             World::Reactor => reactor::carry(address, link),
             #[cfg(feature = "tokio")]
             World::Tokio => tokio::carry(self, address, link),
+            #[cfg(feature = "glommio")]
+            World::Glommio => glommio::carry(address, link),
         }
     }
 }
 
+/// What the reactor's sockets have as well: a peer that vanished is noticed after 90 seconds of silence.
+#[cfg(any(feature = "tokio", feature = "glommio"))]
+fn keepalive() -> socket2::TcpKeepalive {
+    let second = Duration::from_secs(1);
+    socket2::TcpKeepalive::new().with_time(60 * second).with_interval(10 * second).with_retries(3)
+}
+
 /// Sends all of `output` through a socket's vectored write, and leaves it empty.
-#[cfg(feature = "tokio")]
+#[cfg(any(feature = "tokio", feature = "glommio"))]
 async fn gather(
     output: &mut Vec<bytes::Bytes>,
     mut poll_write: impl FnMut(&mut Context<'_>, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,

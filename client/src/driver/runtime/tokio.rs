@@ -4,10 +4,9 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ringlog_reactor::now;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -15,14 +14,11 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::timers::{Look, Timers};
-use super::{Runtime, World, gather};
+use super::{RECEIVE_BYTES, Runtime, World, gather, keepalive};
 use crate::command::Orders;
 use crate::driver::DriverConfig;
 use crate::driver::link::{End, Link};
 use crate::error::ConnectError;
-
-/// Where received bytes stand until the session has them.
-const RECEIVE_BYTES: usize = 64 << 10;
 
 pub(crate) fn start(config: DriverConfig, orders: Orders) -> Result<(), ConnectError> {
     let handle = Handle::try_current().map_err(|_| ConnectError::NoRuntime { runtime: "tokio" })?;
@@ -62,11 +58,7 @@ pub(crate) fn carry(runtime: &Arc<Runtime>, address: SocketAddr, link: Arc<Link>
 async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
     Ok(stream)
 }
 

@@ -1,0 +1,118 @@
+//! A task of the application's own glommio executor, with its sockets on that executor's ring.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::panic::catch_unwind;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::future::select;
+use glommio_ng::net::TcpStream;
+use glommio_ng::spawn_local;
+use glommio_ng::timer::Timer;
+use ringlog_reactor::now;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::timers::{Look, Timers};
+use super::{RECEIVE_BYTES, Runtime, World, gather, keepalive};
+use crate::command::Orders;
+use crate::driver::DriverConfig;
+use crate::driver::link::{End, Link};
+use crate::error::ConnectError;
+
+pub(crate) fn start(config: DriverConfig, orders: Orders) -> Result<(), ConnectError> {
+    // glommio has no other way to ask: outside of its executors this panics.
+    if catch_unwind(|| glommio_ng::executor().id()).is_err() {
+        return Err(ConnectError::NoRuntime { runtime: "glommio" });
+    }
+    let runtime = Runtime::new(World::Glommio);
+    spawn_local(keep(Arc::clone(&runtime.timers))).detach();
+    // Nobody joins it: it ends by itself, and a panic there shows as closed handles.
+    spawn_local(runtime.run(config, orders)).detach();
+    Ok(())
+}
+
+async fn keep(timers: Arc<Timers>) {
+    loop {
+        let changed = timers.changed.notified();
+        match timers.fire() {
+            Look::At(deadline) => drop(select(pin!(changed), Timer::new(deadline - now())).await),
+            Look::WhenChanged => changed.await,
+            Look::NeverAgain => return,
+        }
+    }
+}
+
+pub(crate) fn carry(address: SocketAddr, link: Arc<Link>) {
+    spawn_local(async move {
+        match Connection::open(address).await {
+            Ok(connection) => {
+                let connection = Rc::new(connection);
+                spawn_local(receive(Rc::clone(&connection), Arc::clone(&link))).detach();
+                send(&connection, &link).await;
+            }
+            Err(error) => link.end(End::Io(error)),
+        }
+    })
+    .detach();
+}
+
+struct Connection {
+    /// Borrowed for single polls only: one task receives while another sends.
+    stream: RefCell<TcpStream>,
+    /// The same socket, for what glommio's stream cannot do.
+    socket: Socket,
+}
+
+impl Connection {
+    /// Connects with the same settings as the reactor's sockets have. glommio's own `connect` gives no way to make them.
+    async fn open(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&keepalive())?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address.into()) {
+            Err(error) if !is_under_way(&error) => return Err(error),
+            _ => {}
+        }
+        let stream = RefCell::new(TcpStream::from(socket.try_clone()?));
+        let connection = Self { stream, socket };
+        // A send of nothing ends when the connection is made, or could not be.
+        poll_fn(|context| Pin::new(&mut *connection.stream.borrow_mut()).poll_write(context, &[])).await?;
+        Ok(connection)
+    }
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    // EINPROGRESS, for which the standard library has no stable kind.
+    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(115)
+}
+
+async fn receive(connection: Rc<Connection>, link: Arc<Link>) {
+    let mut memory = vec![0; RECEIVE_BYTES];
+    while !link.has_ended() {
+        let received =
+            poll_fn(|context| Pin::new(&mut *connection.stream.borrow_mut()).poll_read(context, &mut memory));
+        match received.await {
+            Ok(0) => link.end(End::Closed),
+            Ok(length) => link.receive(&memory[..length]),
+            Err(error) => link.end(End::Io(error)),
+        }
+    }
+}
+
+async fn send(connection: &Connection, link: &Link) {
+    let mut output = Vec::new();
+    while link.take_output(&mut output).await {
+        let sent = gather(&mut output, |context, slices| {
+            Pin::new(&mut *connection.stream.borrow_mut()).poll_write_vectored(context, slices)
+        });
+        link.sent(sent.await);
+    }
+    // The receiver sees the end of the stream.
+    let _ = connection.socket.shutdown(Shutdown::Both);
+}
