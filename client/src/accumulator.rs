@@ -69,6 +69,8 @@ struct Queue {
     full: VecDeque<Filling>,
     open: Option<Filling>,
     in_dirty: bool,
+    /// How large the last batch became: the next one begins with that much memory, so that it hardly grows under the lock.
+    usual_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -220,7 +222,7 @@ impl Accumulator {
         state.used_bytes += needed;
         if growth.is_none() {
             state.close_open(partition);
-            state.open_new(partition, alone);
+            state.open_new(partition, alone.with_room(state.partitions[partition as usize].usual_bytes));
         }
         let open = state.partitions[partition as usize].open.as_mut().expect("a batch was just opened");
         let index = push(&mut open.builder, timestamp_ms, &record);
@@ -228,20 +230,14 @@ impl Accumulator {
         Admission::Admitted { delivery, ring: state.must_ring() }
     }
 
-    /// The partitions with something new, for the driver; from now on another doorbell may come.
-    pub fn take_dirty(&self) -> Vec<u32> {
+    /// Puts the partitions with something new into `dirty`, which is empty; from now on another doorbell may come.
+    pub fn take_dirty(&self, dirty: &mut Vec<u32>) {
         let mut state = self.lock();
         state.told = false;
-        let dirty = std::mem::take(&mut state.dirty);
-        for partition in &dirty {
+        std::mem::swap(&mut state.dirty, dirty);
+        for partition in &*dirty {
             state.partitions[*partition as usize].in_dirty = false;
         }
-        dirty
-    }
-
-    /// The doorbell could not be delivered: the next caller rings again.
-    pub fn not_told(&self) {
-        self.lock().told = false;
     }
 
     /// The next batch of a partition, if one may go now.
@@ -418,6 +414,7 @@ impl State {
     fn close_open(&mut self, partition: u32) {
         let queue = &mut self.partitions[partition as usize];
         let Some(filling) = queue.open.take() else { return };
+        queue.usual_bytes = filling.builder.len();
         queue.full.push_back(filling);
         if partition == self.sticky {
             self.sticky = (self.sticky + 1) % self.partitions.len() as u32;

@@ -13,6 +13,7 @@ use ringlog_protocol::messages::{ListOffsetsReply, Position, TopicMetadata};
 use ringlog_reactor::mailbox;
 
 use crate::accumulator::ProducerSettings;
+use crate::doorbell::Doorbell;
 use crate::error::{AdminError, ConnectError, OpenError};
 use crate::{consumer, limits, producer};
 
@@ -81,30 +82,32 @@ pub(crate) struct ConsumerPlan {
     pub check_crc: bool,
 }
 
-/// "Look at this handle."
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Doorbell(pub HandleId);
-
 /// The driver's end of the line.
 #[derive(Debug)]
 pub(crate) struct Orders {
     pub commands: mailbox::Receiver<Command>,
-    pub doorbells: mailbox::Receiver<Doorbell>,
+    pub doorbell: Arc<Doorbell>,
+}
+
+impl Drop for Orders {
+    fn drop(&mut self) {
+        self.doorbell.remove();
+    }
 }
 
 /// The application's end of the line to the driver.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub commands: mailbox::Sender<Command>,
-    pub doorbells: mailbox::Sender<Doorbell>,
+    doorbell: Arc<Doorbell>,
 }
 
 impl Line {
     /// A line that nobody has said anything on.
     pub fn new() -> (Self, Orders) {
         let (commands, command_queue) = mailbox::channel(limits::COMMAND_QUEUE);
-        let (doorbells, doorbell_queue) = mailbox::channel(limits::DOORBELL_QUEUE);
-        (Self { commands, doorbells }, Orders { commands: command_queue, doorbells: doorbell_queue })
+        let doorbell = Arc::new(Doorbell::default());
+        (Self { commands, doorbell: Arc::clone(&doorbell) }, Orders { commands: command_queue, doorbell })
     }
 
     /// Sends a command and waits for its answer. `None`: the driver has ended.
@@ -125,22 +128,8 @@ impl Line {
         }
     }
 
-    /// Tells the driver to look at a handle.
-    pub fn ring(&self, id: HandleId) -> Rung {
-        match self.doorbells.try_send(Doorbell(id)) {
-            Ok(()) => Rung::Told,
-            Err(mailbox::TrySendError::Full(_)) => Rung::Busy,
-            Err(mailbox::TrySendError::Closed(_)) => Rung::Gone,
-        }
+    /// Tells the driver to look at a handle. False: the driver has ended.
+    pub fn ring(&self, id: HandleId) -> bool {
+        self.doorbell.ring(id)
     }
-}
-
-/// What became of a ring of the doorbell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rung {
-    Told,
-    /// No room: the next call must ring again.
-    Busy,
-    /// The driver has ended.
-    Gone,
 }

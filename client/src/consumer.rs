@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use ringlog_protocol::messages::Position;
 
-use crate::command::{Command, ConsumerPlan, HandleId, Line, Rung};
+use crate::command::{Command, ConsumerPlan, HandleId, Line};
 use crate::error::{ConsumeError, OpenError};
 use crate::inbox::{Inbox, Taken};
 use crate::limits;
@@ -164,8 +164,8 @@ impl Consumer {
 impl Handle {
     fn opened(&self, taken: &Taken) -> Result<ConsumedBatch, ConsumeError> {
         // A driver that is gone has said so in the inbox.
-        if taken.ring && self.line.ring(self.id) == Rung::Busy {
-            self.shared.not_told(taken.place);
+        if taken.ring {
+            self.line.ring(self.id);
         }
         let result = unpack(&self.shared, taken);
         match &result {

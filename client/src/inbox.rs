@@ -170,13 +170,6 @@ impl Inbox {
         }
     }
 
-    /// The doorbell could not be delivered: the next batch that is taken rings again.
-    pub fn not_told(&self, place: usize) {
-        let mut state = self.lock();
-        state.told = false;
-        state.partitions[place].freed_bytes = self.credit_bytes;
-    }
-
     /// The application is gone. True when the driver must be told.
     pub fn close(&self) -> bool {
         let mut state = self.lock();

@@ -24,7 +24,7 @@
 //! that lives on a runtime of its own can have them there instead, without the hop between threads: see [`Driver`].
 //!
 //! # Map
-//! - `client`, `producer`, `consumer`, `admin`: what applications call; `command`: how they talk to the driver.
+//! - `client`, `producer`, `consumer`, `admin`: what applications call; `command`, `doorbell`: how they talk to the driver.
 //! - `accumulator`, `delivery`: a producer's batches and budget, and the acks; `inbox`, `unpack`: a consumer's prefetch.
 //! - `session`: one connection's protocol without I/O and clock: bytes in, events out; requests in, bytes out.
 //! - `driver`: connections, lanes (a producer's partition), subscriptions, reconnects; `driver::runtime`: the thread or the runtime it lives on.
@@ -39,6 +39,7 @@ mod command;
 mod compression;
 mod consumer;
 mod delivery;
+mod doorbell;
 mod driver;
 pub mod error;
 mod in_order;

@@ -8,8 +8,6 @@ use crate::record::Header;
 
 /// Producers and consumers that one client serves.
 pub(crate) const MAX_HANDLES: usize = 1024;
-/// Each handle has at most one doorbell under way, and one more as it is dropped.
-pub(crate) const DOORBELL_QUEUE: usize = 2 * MAX_HANDLES;
 /// The longest name that a client gives itself; a `Hello` has its own limit.
 pub(crate) const MAX_CLIENT_ID_BYTES: usize = 256;
 /// Commands that may wait for the driver; more wait in their callers.

@@ -14,7 +14,7 @@ use ringlog_protocol::Ack;
 use ringlog_protocol::batch::{Compression, HEADER_BYTES};
 
 use crate::accumulator::{Accumulator, Admission, ProducerSettings};
-use crate::command::{Command, HandleId, Line, Rung};
+use crate::command::{Command, HandleId, Line};
 use crate::delivery::Delivery;
 use crate::error::{CloseError, OpenError, SendError, TrySendError};
 use crate::limits;
@@ -197,17 +197,11 @@ impl Producer {
 impl Handle {
     /// Rings the doorbell when it is due.
     fn told(&self, ring: bool) -> Result<(), SendError> {
-        match if ring { self.line.ring(self.id) } else { Rung::Told } {
-            Rung::Told => Ok(()),
-            Rung::Busy => {
-                self.shared.not_told();
-                Ok(())
-            }
-            Rung::Gone => {
-                self.shared.abandon();
-                Err(SendError::Closed)
-            }
+        if !ring || self.line.ring(self.id) {
+            return Ok(());
         }
+        self.shared.abandon();
+        Err(SendError::Closed)
     }
 }
 

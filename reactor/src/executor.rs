@@ -45,14 +45,15 @@ impl Executor {
         self.ready.borrow().len()
     }
 
-    pub(crate) fn accept(&self, woken: Vec<Runnable>) {
-        self.ready.borrow_mut().extend(woken);
+    /// Takes the tasks that other threads woke.
+    pub(crate) fn accept(&self, shared: &Shared) {
+        shared.take_woken(&mut self.ready.borrow_mut());
     }
 
     /// Drops every task. Called on the core's thread, which is still the current core.
     pub(crate) fn drop_all(&self, shared: &Shared) {
         loop {
-            self.accept(shared.take_woken());
+            self.accept(shared);
             while let Some(runnable) = self.pop() {
                 drop(runnable);
             }

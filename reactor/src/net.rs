@@ -270,15 +270,27 @@ impl TcpStream {
     ///
     /// # Panics
     /// If another send is under way on the same socket.
-    pub async fn send(&self, data: Vec<Bytes>) -> io::Result<()> {
+    pub async fn send(&self, mut data: Vec<Bytes>) -> io::Result<()> {
+        self.send_from(&mut data).await
+    }
+
+    /// As [`send`](TcpStream::send), and leaves `slices` empty but with its memory, so that the next send needs none.
+    ///
+    /// # Errors
+    /// Those of [`send`](TcpStream::send).
+    ///
+    /// # Panics
+    /// As [`send`](TcpStream::send).
+    pub async fn send_from(&self, slices: &mut Vec<Bytes>) -> io::Result<()> {
         let _sender = Claim::new(&self.inner.has_sender, "send");
-        let mut data = Gather::new(data);
+        let mut data = Gather::new(std::mem::take(slices));
         while !data.is_done() {
             let (result, op) = Operation::start(Op::Send { fd: self.inner.descriptor.raw(), data }).await;
             let Op::Send { data: back, .. } = op else { unreachable!("a send comes back as a send") };
             data = back;
             data.advance(result?);
         }
+        *slices = data.into_empty();
         Ok(())
     }
 

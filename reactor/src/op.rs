@@ -112,6 +112,12 @@ impl Gather {
         }
     }
 
+    /// Its memory, for the next.
+    pub(crate) fn into_empty(mut self) -> Vec<Bytes> {
+        self.slices.clear();
+        self.slices
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.first == self.slices.len()
     }

@@ -107,7 +107,7 @@ pub fn run<F: Future>(config: CoreConfig, main: F) -> io::Result<F::Output> {
     let core = entered.core();
     let mut share = CpuShare::new();
     loop {
-        core.executor().accept(core.shared().take_woken());
+        core.executor().accept(core.shared());
         if waker.take()
             && let Poll::Ready(output) = main.as_mut().poll(&mut context)
         {

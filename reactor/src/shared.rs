@@ -4,6 +4,7 @@
 //! core first sets `sleeping`, then reads `pending`, then sleeps. All four are `SeqCst`, so at least one of the
 //! two sees the other: either the core does not sleep, or the waker rings.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,13 +73,12 @@ impl Shared {
         self.pending.load(SeqCst)
     }
 
-    /// The tasks woken since the last call.
-    pub(crate) fn take_woken(&self) -> Vec<Runnable> {
+    /// Moves the tasks woken since the last call to `ready`.
+    pub(crate) fn take_woken(&self, ready: &mut VecDeque<Runnable>) {
         // Cleared before the queue is read: what comes after is seen next time.
-        if !self.pending.load(SeqCst) || !self.pending.swap(false, SeqCst) {
-            return Vec::new();
+        if self.pending.load(SeqCst) && self.pending.swap(false, SeqCst) {
+            ready.extend(self.woken.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
         }
-        std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -109,10 +109,12 @@ fn the_driver_is_told_once_until_it_has_looked() {
     };
     assert!(rings(&accumulator));
     assert!(!rings(&accumulator), "a doorbell is under way");
-    assert_eq!(accumulator.take_dirty(), [0]);
+    let mut dirty = Vec::new();
+    accumulator.take_dirty(&mut dirty);
+    assert_eq!(dirty, [0]);
     assert!(!rings(&accumulator), "its lane was woken for this batch");
     take(&accumulator).settle(Ok(0));
-    accumulator.take_dirty();
+    accumulator.take_dirty(&mut Vec::new());
     assert!(rings(&accumulator), "a new batch is news");
 }
 

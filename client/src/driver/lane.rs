@@ -33,6 +33,8 @@ pub(crate) struct Lane {
 #[derive(Default)]
 struct State {
     window: Window<Finished>,
+    /// Empty, and with memory for the next answer.
+    settled: Settled<Finished>,
     /// The handle is not known any more.
     reopen: bool,
     not_before: Option<Instant>,
@@ -217,11 +219,7 @@ impl Lane {
 
     /// A batch that asked for no ack has left: that is all that will be known of it.
     pub fn departed(&self, flight: u64) {
-        let settled = self.state.lock().window.answer(flight, Answer::Accepted(NO_OFFSET));
-        for (finished, result) in settled {
-            finished.batch.settle(result);
-        }
-        self.changed.notify_all();
+        self.settle(|state, settled| state.window.answer(flight, Answer::Accepted(NO_OFFSET), settled));
     }
 
     /// An error came for one of the batches that asked for no ack, and says that the handle may be dead.
@@ -232,10 +230,20 @@ impl Lane {
 
     /// A batch was answered, or its link was lost.
     pub fn answer(&self, flight: u64, answer: Result<Reply, Trouble>) {
-        let settled = self.state.lock().answer(flight, answer);
-        for (finished, result) in settled {
+        self.settle(|state, settled| state.answer(flight, answer, settled));
+    }
+
+    fn settle(&self, answer: impl FnOnce(&mut State, &mut Settled<Finished>)) {
+        let mut settled = {
+            let mut state = self.state.lock();
+            let mut settled = std::mem::take(&mut state.settled);
+            answer(&mut state, &mut settled);
+            settled
+        };
+        for (finished, result) in settled.drain(..) {
             finished.batch.settle(result);
         }
+        self.state.lock().settled = settled;
         self.changed.notify_all();
     }
 
@@ -284,7 +292,7 @@ impl Lane {
 }
 
 impl State {
-    fn answer(&mut self, flight: u64, answer: Result<Reply, Trouble>) -> Settled<Finished> {
+    fn answer(&mut self, flight: u64, answer: Result<Reply, Trouble>, settled: &mut Settled<Finished>) {
         let answer = match answer {
             Ok(Reply::Produced(produced)) => {
                 self.not_before = None;
@@ -303,7 +311,7 @@ impl State {
             Err(Trouble::Lost { sent: false }) => Answer::NotSent,
             Ok(_) | Err(Trouble::Lost { .. } | Trouble::Nonsense(_)) => Answer::Unknown,
         };
-        self.window.answer(flight, answer)
+        self.window.answer(flight, answer, settled);
     }
 }
 

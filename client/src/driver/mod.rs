@@ -16,6 +16,7 @@ mod subscription;
 mod window;
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,7 +25,8 @@ use ringlog_protocol::limits::DEFAULT_MAX_BATCH_BYTES;
 use ringlog_protocol::messages::{Position, TopicMetadata};
 
 use crate::accumulator::{Accumulator, ProducerSettings};
-use crate::command::{Command, ConsumerPlan, Doorbell, HandleId, Line, Orders};
+use crate::command::{Command, ConsumerPlan, HandleId, Line, Orders};
+use crate::doorbell::Doorbell;
 use crate::error::OpenError;
 use crate::inbox::Inbox;
 use crate::{consumer, limits, producer};
@@ -49,6 +51,8 @@ pub(crate) struct Engine {
     pool: Arc<Pool>,
     handles: Lock<BTreeMap<HandleId, Handle>>,
     last_handle: AtomicU64,
+    /// Empty, and with memory for the partitions of the next doorbell.
+    dirty: Lock<Vec<u32>>,
     /// Fires when a handle is gone.
     gone: Notify,
 }
@@ -77,20 +81,18 @@ impl Engine {
             pool: Pool::new(Arc::clone(runtime), config),
             handles: Lock::default(),
             last_handle: AtomicU64::new(0),
+            dirty: Lock::default(),
             gone: Notify::new(),
         });
-        let Orders { commands, doorbells } = orders;
-        let ringing = async {
-            while let Some(Doorbell(id)) = doorbells.recv().await {
-                engine.answer(id);
-            }
-        };
-        let obeying = async {
-            while let Some(command) = commands.recv().await {
-                runtime.spawn(Arc::clone(&engine).obey(command));
-            }
-        };
-        futures_util::future::join(ringing, obeying).await;
+        let answering = Arc::clone(&engine);
+        let doorbell = Arc::clone(&orders.doorbell);
+        let answering = runtime.spawn_cancellable(async move { answering.answer_doorbell(&doorbell).await });
+        while let Some(command) = orders.commands.recv().await {
+            runtime.spawn(Arc::clone(&engine).obey(command));
+        }
+        drop(answering);
+        // Each handle rang as it was dropped.
+        engine.answer_all(&orders.doorbell, &mut Vec::new());
         engine.dismiss();
         loop {
             let gone = engine.gone.notified();
@@ -192,12 +194,27 @@ impl Engine {
         Ok(id)
     }
 
-    /// A doorbell: something is new in the shared state of a handle.
+    async fn answer_doorbell(self: &Arc<Self>, doorbell: &Doorbell) {
+        let mut rung = Vec::new();
+        loop {
+            poll_fn(|context| doorbell.poll_rung(context)).await;
+            self.answer_all(doorbell, &mut rung);
+        }
+    }
+
+    fn answer_all(self: &Arc<Self>, doorbell: &Doorbell, rung: &mut Vec<HandleId>) {
+        doorbell.take_rung(rung);
+        rung.drain(..).for_each(|id| self.answer(id));
+    }
+
+    /// Something is new in the shared state of a handle.
     fn answer(self: &Arc<Self>, id: HandleId) {
         let mut handles = self.handles.lock();
         match handles.get_mut(&id) {
             Some(Handle::Producer(producer)) => {
-                for partition in producer.shared.take_dirty() {
+                let mut dirty = self.dirty.lock();
+                producer.shared.take_dirty(&mut dirty);
+                for partition in dirty.drain(..) {
                     producer.wake(partition, &self.runtime, &self.pool);
                 }
                 if producer.shared.is_orphaned() {

@@ -87,19 +87,25 @@ impl<B> Window<B> {
         self.flights.push_back(Flight { id: self.last_flight, batch, state: State::Away });
     }
 
-    /// Takes an answer, and gives the batches that have their result now.
-    pub fn answer(&mut self, id: u64, answer: Answer) -> Settled<B> {
-        let Some(place) = self.flights.iter().position(|flight| flight.id == id) else { return Vec::new() };
-        match answer {
-            Answer::Accepted(base_offset) => self.accept(place, base_offset),
-            Answer::NotNow(refusal) if self.accepted > id => {
-                self.settle(place, Err(DeliveryError::Overtaken { refusal }))
+    /// Takes an answer, and adds the batches that have their result now to `settled`.
+    pub fn answer(&mut self, id: u64, answer: Answer, settled: &mut Settled<B>) {
+        let Some(place) = self.flights.iter().position(|flight| flight.id == id) else { return };
+        let result = match answer {
+            Answer::Accepted(base_offset) => {
+                self.accepted = self.accepted.max(id);
+                self.probing = false;
+                self.fail_overtaken(place, settled);
+                Ok(base_offset)
             }
-            Answer::NotNow(refusal) => self.come_back(place, Some(refusal)),
-            Answer::NotSent => self.come_back(place, None),
-            Answer::Never(refusal) => self.settle(place, Err(DeliveryError::Refused(refusal))),
-            Answer::Unknown => self.settle(place, Err(DeliveryError::OutcomeUnknown)),
-        }
+            Answer::NotNow(refusal) if self.accepted > id => Err(DeliveryError::Overtaken { refusal }),
+            Answer::NotNow(refusal) => return self.flights[place].state = State::Back(Some(refusal)),
+            Answer::NotSent => return self.flights[place].state = State::Back(None),
+            Answer::Never(refusal) => Err(DeliveryError::Refused(refusal)),
+            Answer::Unknown => Err(DeliveryError::OutcomeUnknown),
+        };
+        let place = self.flights.iter().position(|flight| flight.id == id);
+        let flight = place.and_then(|place| self.flights.remove(place));
+        settled.extend(flight.map(|flight| (flight.batch, result)));
     }
 
     /// Once no batch is away any more, puts those that came back before everything else, in their order. True if there were any.
@@ -131,37 +137,21 @@ impl<B> Window<B> {
             .collect()
     }
 
-    fn accept(&mut self, place: usize, base_offset: i64) -> Settled<B> {
-        self.probing = false;
-        let later = self.flights.split_off(place);
-        let mut settled = Vec::with_capacity(1);
-        // What was refused before it cannot be sent again behind it.
-        for flight in std::mem::take(&mut self.flights) {
-            match flight.state {
-                State::Back(Some(refusal)) => {
-                    settled.push((flight.batch, Err(DeliveryError::Overtaken { refusal })));
-                }
-                _ => self.flights.push_back(flight),
+    /// What was refused before an accepted batch cannot be sent again behind it.
+    fn fail_overtaken(&mut self, mut place: usize, settled: &mut Settled<B>) {
+        let mut earlier = 0;
+        while earlier < place {
+            if !matches!(self.flights[earlier].state, State::Back(Some(_))) {
+                earlier += 1;
+                continue;
+            }
+            place -= 1;
+            if let Some(Flight { batch, state: State::Back(Some(refusal)), .. }) =
+                self.flights.remove(earlier)
+            {
+                settled.push((batch, Err(DeliveryError::Overtaken { refusal })));
             }
         }
-        let mut later = later.into_iter();
-        if let Some(flight) = later.next() {
-            self.accepted = self.accepted.max(flight.id);
-            settled.push((flight.batch, Ok(base_offset)));
-        }
-        self.flights.extend(later);
-        settled
-    }
-
-    fn settle(&mut self, place: usize, result: Result<i64, DeliveryError>) -> Settled<B> {
-        self.flights.remove(place).map(|flight| (flight.batch, result)).into_iter().collect()
-    }
-
-    fn come_back(&mut self, place: usize, refusal: Option<Refusal>) -> Settled<B> {
-        if let Some(flight) = self.flights.get_mut(place) {
-            flight.state = State::Back(refusal);
-        }
-        Vec::new()
     }
 }
 
@@ -187,13 +177,19 @@ mod tests {
         window
     }
 
+    fn answer(window: &mut Window<u32>, id: u64, answer: Answer) -> Settled<u32> {
+        let mut settled = Vec::new();
+        window.answer(id, answer, &mut settled);
+        settled
+    }
+
     #[test]
     fn nothing_new_is_sent_while_a_refused_batch_has_not_gone_again() {
         let mut window = with_sent(2);
-        assert!(window.answer(1, Answer::NotNow(busy())).is_empty());
+        assert!(answer(&mut window, 1, Answer::NotNow(busy())).is_empty());
         assert!(!window.is_open(5), "one has come back");
         assert!(!window.regroup(), "the other is away");
-        assert!(window.answer(2, Answer::NotNow(busy())).is_empty());
+        assert!(answer(&mut window, 2, Answer::NotNow(busy())).is_empty());
         assert!(window.regroup());
         assert_eq!((window.take_again(), window.take_again()), (Some(0), Some(1)));
     }
@@ -201,13 +197,13 @@ mod tests {
     #[test]
     fn after_a_refusal_one_at_a_time_goes_until_one_is_accepted() {
         let mut window = with_sent(1);
-        window.answer(1, Answer::NotNow(busy()));
+        answer(&mut window, 1, Answer::NotNow(busy()));
         window.regroup();
         assert!(window.is_open(5));
         let batch = window.take_again().expect("it came back");
         window.sent(batch);
         assert!(!window.is_open(5), "probing");
-        assert_eq!(window.answer(2, Answer::Accepted(7)), [(0, Ok(7))]);
+        assert_eq!(answer(&mut window, 2, Answer::Accepted(7)), [(0, Ok(7))]);
         window.sent(1);
         assert!(window.is_open(5));
     }
@@ -218,8 +214,8 @@ mod tests {
             let mut window = with_sent(2);
             let mut settled = Vec::new();
             for id in order {
-                let answer = if id == 1 { Answer::NotNow(busy()) } else { Answer::Accepted(3) };
-                settled.extend(window.answer(id, answer));
+                let came = if id == 1 { Answer::NotNow(busy()) } else { Answer::Accepted(3) };
+                settled.extend(answer(&mut window, id, came));
             }
             settled.sort_by_key(|(batch, _)| *batch);
             assert_eq!(settled, [(0, Err(DeliveryError::Overtaken { refusal: busy() })), (1, Ok(3))]);
@@ -229,8 +225,8 @@ mod tests {
     #[test]
     fn what_was_not_sent_goes_again_and_what_may_have_left_does_not() {
         let mut window = with_sent(2);
-        assert_eq!(window.answer(1, Answer::Unknown), [(0, Err(DeliveryError::OutcomeUnknown))]);
-        assert!(window.answer(2, Answer::NotSent).is_empty());
+        assert_eq!(answer(&mut window, 1, Answer::Unknown), [(0, Err(DeliveryError::OutcomeUnknown))]);
+        assert!(answer(&mut window, 2, Answer::NotSent).is_empty());
         assert!(window.regroup());
         assert_eq!(window.take_again(), Some(1));
         assert!(window.is_open(5), "a lost link is no reason to probe");
@@ -259,7 +255,7 @@ mod tests {
                         next - 1
                     });
                     let id = window.next_flight();
-                    let answer = match xorshift(&mut seed) % 4 {
+                    let reply = match xorshift(&mut seed) % 4 {
                         0 => Answer::NotNow(busy()),
                         _ => {
                             log.push(batch);
@@ -267,10 +263,10 @@ mod tests {
                         }
                     };
                     window.sent(batch);
-                    answers.push((id, answer));
+                    answers.push((id, reply));
                 }
-                let (id, answer) = answers.swap_remove(xorshift(&mut seed) as usize % answers.len());
-                results.extend(window.answer(id, answer));
+                let (id, reply) = answers.swap_remove(xorshift(&mut seed) as usize % answers.len());
+                results.extend(answer(&mut window, id, reply));
             }
             assert!(log.is_sorted_by(|a, b| a < b), "{log:?}");
             let mut seen: Vec<u32> = results.iter().map(|(batch, _)| *batch).collect();

@@ -33,6 +33,9 @@ use crate::error::Refusal;
 /// Room for what one receive usually brings.
 const INPUT_BYTES: usize = 64 << 10;
 
+/// Room for many small frames: it is used again once they have left.
+const SCRATCH_BYTES: usize = 4 << 10;
+
 /// One connection's state. `T` is whatever the owner wants back with the answer to its request.
 #[derive(Debug)]
 pub(crate) struct Session<T> {
@@ -83,7 +86,7 @@ impl<T> Session<T> {
             welcomed: false,
             input: BytesMut::with_capacity(INPUT_BYTES),
             output: vec![hello],
-            scratch: BytesMut::new(),
+            scratch: BytesMut::with_capacity(SCRATCH_BYTES),
             events: VecDeque::new(),
             pending: BTreeMap::new(),
             subscriptions: BTreeMap::new(),

@@ -51,6 +51,12 @@ impl BatchBuilder {
         }
     }
 
+    /// The builder with memory for `bytes` of its first batch, so that it need not grow up to there.
+    pub fn with_room(mut self, bytes: usize) -> BatchBuilder {
+        self.buf.reserve(bytes.min(self.max_bytes));
+        self
+    }
+
     /// Adds a record and gives its place in the batch (its offset delta). `headers` is gone through twice. For none, pass `[]`.
     pub fn push<'h, H>(
         &mut self,

@@ -81,7 +81,7 @@ impl Simulation {
         let core = entered.core();
         let mut polled = 0;
         loop {
-            core.executor().accept(core.shared().take_woken());
+            core.executor().accept(core.shared());
             let tasks = core.executor().ready();
             let choices = tasks + usize::from(waker.is_woken());
             if choices == 0 {

@@ -73,8 +73,7 @@ async fn receive(stream: TcpStream, link: Arc<Link>) {
 async fn send(stream: TcpStream, link: &Link) {
     let mut output = Vec::new();
     while link.take_output(&mut output).await {
-        let sent = stream.send(std::mem::take(&mut output)).await;
-        link.sent(sent);
+        link.sent(stream.send_from(&mut output).await);
     }
     // The receiver sees the end of the stream.
     stream.shutdown();
