@@ -66,6 +66,13 @@ impl Index {
         }
     }
 
+    /// The last entry whose batch begins at or before `offset`.
+    pub fn entry_at_or_before(&self, offset: i64) -> Option<&IndexEntry> {
+        let begins = |entry: &IndexEntry| self.segment_base + i64::from(entry.relative_offset);
+        let after = self.entries.partition_point(|entry| begins(entry) <= offset);
+        after.checked_sub(1).map(|at| &self.entries[at])
+    }
+
     /// As it stands on disk.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; HEADER_BYTES + self.entries.len() * ENTRY_BYTES];

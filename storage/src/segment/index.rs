@@ -64,9 +64,7 @@ impl PartialIndex {
             return None;
         }
         let base = self.index.segment_base;
-        let after =
-            self.index.entries.partition_point(|entry| base + i64::from(entry.relative_offset) <= offset);
-        let entry = after.checked_sub(1).map(|at| &self.index.entries[at]);
+        let entry = self.index.entry_at_or_before(offset);
         let first = Place { position: self.from_position, base_offset: Some(self.from_offset) };
         Some(entry.map_or(first, |entry| Place {
             position: u64::from(entry.position),
