@@ -204,6 +204,7 @@ impl Store {
         let inner = &self.inner;
         inner.closing.set(true);
         inner.room.notify_all();
+        inner.hurry();
         self.wait_until_idle().await?;
         let _lock = inner.flush_lock.acquire().await;
         if let Some(failure) = inner.failure() {

@@ -6,11 +6,11 @@
 use std::rc::Rc;
 
 use ringlog_reactor::fs::Sync;
-use ringlog_reactor::spawn;
+use ringlog_reactor::{Notified, spawn, timeout};
 
 use crate::journal::{SealedFrame, Touched};
 use crate::journal_files::Place;
-use crate::limits::EAGER_FLUSH_BYTES;
+use crate::limits::{EAGER_FLUSH_BYTES, LAZY_COMMIT};
 use crate::partition::Partition;
 use crate::stats::{add, count};
 use crate::store::Inner;
@@ -21,13 +21,23 @@ pub(crate) async fn run(inner: Rc<Inner>) {
         let wake = inner.commit_wake.notified();
         let next = inner.journal.borrow_mut().next_frame();
         let Some(frame) = next else {
-            wake.await;
+            pause(&inner, wake).await;
             continue;
         };
         match place(&inner, &frame).await {
             Ok(place) => spawn(commit(Rc::clone(&inner), frame, place)).detach(),
             Err(reason) => inner.fail(reason),
         }
+    }
+}
+
+/// Waits for something to do. Entries that nobody waits for are given time, so that they share a commit.
+async fn pause(inner: &Inner, wake: Notified) {
+    if !inner.journal.borrow().is_lazy() {
+        return wake.await;
+    }
+    if inner.closing.get() || timeout(LAZY_COMMIT, wake).await.is_err() {
+        inner.journal.borrow_mut().hurry();
     }
 }
 

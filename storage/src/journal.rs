@@ -14,9 +14,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use ringlog_protocol::batch::{self, BatchError, BatchHeader};
 
 use crate::CommitSeq;
+use crate::config::TopicAck;
 use crate::format::envelope::{ENVELOPE_BYTES, Envelope, PREFIX_BYTES};
 use crate::format::frame::{self, Chain, JournalIdentity};
-use crate::limits::{CHUNK_BYTES, FRAME_OVERHEAD, MAX_COMMITS_IN_FLIGHT, MAX_QUEUED_FRAMES, round_up};
+use crate::limits::{
+    CHUNK_BYTES, FRAME_OVERHEAD, LAZY_COMMIT_BYTES, MAX_COMMITS_IN_FLIGHT, MAX_QUEUED_FRAMES, round_up,
+};
 use crate::memory::{ChunkId, LogMemory};
 use crate::partition::Partition;
 
@@ -49,6 +52,14 @@ struct OpenFrame {
     bytes: usize,
     chain: Chain,
     touched: Vec<Touched>,
+    /// Somebody waits for it to be durable.
+    urgent: bool,
+}
+
+impl OpenFrame {
+    fn is_due(&self) -> bool {
+        self.urgent || self.bytes >= LAZY_COMMIT_BYTES
+    }
 }
 
 /// A frame on its way to the disk.
@@ -76,8 +87,8 @@ pub(crate) struct Carved {
     pub(crate) entry: Bytes,
     pub(crate) chunk: ChunkId,
     pub(crate) sequence: CommitSeq,
-    /// Whether the frame was empty before: somebody must be told that there is something to commit.
-    pub(crate) first: bool,
+    /// The frame was empty before, or has become due: the commit task must look.
+    pub(crate) news: bool,
 }
 
 /// Why there is no room for an entry now.
@@ -159,6 +170,7 @@ impl Journal {
             pieces: Vec::new(),
             chain: self.identity.chain(sequence),
             touched: Vec::new(),
+            urgent: false,
         });
     }
 
@@ -194,10 +206,24 @@ impl Journal {
         let entry = self.memory.carve();
         let chunk = self.memory.note(partition);
         open.chain = open.chain.with(envelope_crc);
+        let was_due = open.is_due();
         open.bytes += entry.len();
         open.pieces.push(entry.clone());
         touch(open, partition, header.next_offset());
-        Ok(Carved { entry, chunk, sequence: CommitSeq(open.sequence), first })
+        open.urgent |= partition.config().ack == TopicAck::Disk;
+        let news = first || open.is_due() != was_due;
+        Ok(Carved { entry, chunk, sequence: CommitSeq(open.sequence), news })
+    }
+
+    /// Makes the open frame due. False if there is none that was not.
+    pub(crate) fn hurry(&mut self) -> bool {
+        let lazy = self.open.as_mut().filter(|open| !open.is_due());
+        lazy.map(|open| open.urgent = true).is_some()
+    }
+
+    /// Whether there are entries that nobody waits for.
+    pub(crate) fn is_lazy(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| !open.is_due())
     }
 
     /// Takes an open frame back whose first entry was refused: a frame has at least one.
@@ -231,12 +257,13 @@ impl Journal {
         });
     }
 
-    /// The next frame to write, sealing the open one if nothing else waits. None while as many as may be are under way.
+    /// The next frame to write, sealing the open one if nothing else waits and it is due. None while as many as may be are
+    /// under way.
     pub(crate) fn next_frame(&mut self) -> Option<SealedFrame> {
         if self.writing.len() >= MAX_COMMITS_IN_FLIGHT {
             return None;
         }
-        if self.sealed.is_empty() {
+        if self.sealed.is_empty() && self.open.as_ref().is_some_and(OpenFrame::is_due) {
             self.seal();
         }
         let mut frame = self.sealed.pop_front()?;

@@ -1,5 +1,7 @@
 //! Every bound of the storage crate, in one place. Sizes are in bytes.
 
+use std::time::Duration;
+
 use ringlog_protocol::limits::MAX_BATCH_BYTES;
 use ringlog_reactor::DIRECT_ALIGN;
 
@@ -17,6 +19,11 @@ pub const FRAME_OVERHEAD: usize = frame::HEADER_BYTES + frame::END_BYTES;
 pub const MAX_FRAME_BYTES: usize = round_up(FRAME_OVERHEAD + envelope::ENVELOPE_BYTES + MAX_BATCH_BYTES);
 /// Frames on their way to the disk at the same time. They become durable in their order.
 pub const MAX_COMMITS_IN_FLIGHT: usize = 2;
+/// How long entries that nobody waits for may stay in the open frame: what a crash can take from a topic that is
+/// acknowledged in memory.
+pub const LAZY_COMMIT: Duration = Duration::from_millis(5);
+/// An open frame this long is committed, whoever waits.
+pub const LAZY_COMMIT_BYTES: usize = 64 << 10;
 /// Sealed frames that wait for the one being written. At this bound appends are refused until one is durable.
 pub const MAX_QUEUED_FRAMES: usize = 16;
 

@@ -169,6 +169,12 @@ impl Inner {
         }
     }
 
+    pub(crate) fn hurry(&self) {
+        if self.journal.borrow_mut().hurry() {
+            self.commit_wake.notify_all();
+        }
+    }
+
     pub(crate) fn request_checkpoint(&self) {
         if !self.checkpoint_due.replace(true) {
             self.flush_wake.notify_all();
@@ -259,7 +265,8 @@ impl Store {
         fs::remove_dir_all(dir).await.map_err(StoreError::io("removing", dir))
     }
 
-    /// Appends one batch to a partition's log. It does not wait: [`Appended::commit`] says which commit makes it durable.
+    /// Appends one batch to a partition's log. It does not wait: [`Appended::commit`] says which commit makes it durable. A
+    /// partition of a topic that is acknowledged in memory is in no hurry: see [`Store::hurry`].
     ///
     /// The batch's header is checked, its CRC in the same pass as the copy into log memory. Base offset and leader epoch
     /// are assigned. After [`AppendError::Full`], wait for a [`Store::room`] that was made before the append.
@@ -292,12 +299,18 @@ impl Store {
         });
         count(&inner.shared.counters.appends);
         add(&inner.shared.counters.appended_bytes, batch.len() as u64);
-        if carved.first {
+        if carved.news {
             inner.commit_wake.notify_all();
             inner.checkpoint_if_grown();
         }
         let (base_offset, last_offset) = (header.base_offset, header.last_offset());
         Ok(Appended { base_offset, last_offset, commit: carved.sequence })
+    }
+
+    /// Has everything appended so far committed now. Without this, a topic that is acknowledged in memory is committed a few
+    /// milliseconds later, with what comes meanwhile.
+    pub fn hurry(&self) {
+        self.inner.hurry();
     }
 
     /// Resolves when an append that was refused as [`AppendError::Full`] or [`AppendError::DiskFull`] after this call may

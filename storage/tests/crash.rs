@@ -381,6 +381,8 @@ fn partitions_are_deleted_and_made_while_others_work() {
                 assert!(!fs::exists(dir).await.expect("looked"));
             }
             producing.await;
+            // What was acknowledged in memory is durable soon, not at once.
+            sleep(Duration::from_secs(1)).await;
             settle(&started, &world).await;
         });
         disk.crash();

@@ -2,9 +2,14 @@
 
 mod common;
 
+use std::path::Path;
+use std::time::Duration;
+
 use common::{
     Broker, Model, append_with_room, batch, check_partition, in_memory, on_ring, read_all, spec, wait_for,
 };
+use ringlog_reactor::sim::Simulation;
+use ringlog_reactor::{fs, now, sleep};
 use ringlog_storage::{Health, ReadError};
 
 #[test]
@@ -366,4 +371,28 @@ async fn find_times(started: &common::Started) {
         assert_eq!(found, Ok(Some(((second - 1) * 3, second * 1000))), "second {second}");
     }
     assert_eq!(partition.offset_for_time(300_001).await, Ok(None));
+}
+
+#[test]
+fn a_topic_acknowledged_in_memory_shares_commits_and_is_durable_soon() {
+    let mut broker = Broker::new(Path::new("/data"), 1);
+    broker.specs[0] = spec(0, in_memory());
+    Simulation::new(3).run(async {
+        fs::create_dir_all("/data").await.expect("a folder");
+        let started = broker.start(1).await;
+        let (store, partition) = started.partition(0);
+        let mut last = None;
+        for round in 0..20 {
+            last = Some(store.append(&partition, &batch(round, 300)).expect("there is room"));
+            sleep(Duration::from_micros(100)).await;
+        }
+        assert_eq!(store.stats().commits, 0, "nobody waits for them");
+        wait_for(&store, last.expect("there were twenty")).await;
+        assert_eq!(store.stats().commits, 1);
+        let one_more = store.append(&partition, &batch(20, 300)).expect("there is room");
+        store.hurry();
+        let begun = now();
+        wait_for(&store, one_more).await;
+        assert!(begun.elapsed() < Duration::from_millis(5), "somebody waits for it");
+    });
 }

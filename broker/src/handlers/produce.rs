@@ -28,6 +28,7 @@ pub fn handle(shard: &Shard, session: &Rc<Session>, frame: &Frame<'_>) -> Handle
             let start = partition.start_offset();
             match ack {
                 Ack::Disk => {
+                    shard.store().hurry();
                     shard.acks().wait_for(appended.commit, session, request, appended.base_offset, start);
                 }
                 Ack::Memory => session.reply_produced(request, appended.base_offset, start),
