@@ -19,7 +19,8 @@ const ENOUGH_CREDIT: u32 = i32::MAX as u32;
 pub struct AckCase<'a> {
     world: &'a World,
     echo: EchoClient,
-    producer: Pipeline,
+    to_disk: Pipeline,
+    to_memory: Pipeline,
     _servers: [Server; 2],
 }
 
@@ -27,17 +28,16 @@ impl<'a> AckCase<'a> {
     /// Starts the servers.
     pub fn start(world: &'a World) -> Result<Self, Failure> {
         let (broker, echo_server) = (world.broker()?, start_echo(E_SIZE, world.wait)?);
-        let producer = one_by_one(&broker, "acks", Ack::Disk)?;
+        let to_disk = one_by_one(&broker, "disk", Ack::Disk)?;
+        let to_memory = one_by_one(&broker, "memory", Ack::Memory)?;
         let echo = EchoClient::connect(echo_server.address, E_SIZE, false)?;
-        Ok(AckCase { world, echo, producer, _servers: [broker, echo_server] })
+        Ok(AckCase { world, echo, to_disk, to_memory, _servers: [broker, echo_server] })
     }
+}
 
-    fn p50(&mut self, ack: Ack) -> Result<f64, Failure> {
-        self.producer.ack = ack;
-        let (producer, count) = (&mut self.producer, self.world.scale.operations);
-        let mut done = on_client_cpu(|| async { producer.run(Until::Count(count)) })?;
-        Ok(done.latencies.percentile_us(50.0))
-    }
+fn p50(producer: &mut Pipeline, records: usize) -> Result<f64, Failure> {
+    let mut done = on_client_cpu(|| async { producer.run(Until::Count(records)) })?;
+    Ok(done.latencies.percentile_us(50.0))
 }
 
 impl Case for AckCase<'_> {
@@ -71,9 +71,10 @@ impl Case for AckCase<'_> {
     }
 
     fn subject(&mut self) -> Result<Sample, Failure> {
+        let records = self.world.scale.operations;
         Ok(Sample::of([
-            ("ack disk p50, µs", self.p50(Ack::Disk)?),
-            ("ack memory p50, µs", self.p50(Ack::Memory)?),
+            ("ack disk p50, µs", p50(&mut self.to_disk, records)?),
+            ("ack memory p50, µs", p50(&mut self.to_memory, records)?),
         ]))
     }
 
