@@ -50,8 +50,9 @@ pub const MIN_SEGMENT_BYTES: u64 = 4 * BLOCK_BYTES as u64;
 /// The largest: positions in an index are 32 bits, and one batch may pass the bound.
 pub const MAX_SEGMENT_BYTES: u64 = 2 << 30;
 
-/// One write of a flush ends at the first entry that reaches this.
-pub const FLUSH_WRITE_BYTES: usize = 1 << 20;
+/// One write of a flush ends at the first entry that reaches this. A commit's sync flushes the whole device, with what a
+/// flush has just written: 1 MiB at a time held commits up for 2 ms.
+pub const FLUSH_WRITE_BYTES: usize = 256 << 10;
 /// A partition with this much unflushed is flushed without waiting for a checkpoint.
 pub const EAGER_FLUSH_BYTES: usize = 1 << 20;
 /// Segment files synced at the same time by a checkpoint.
