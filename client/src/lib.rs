@@ -45,6 +45,8 @@ pub mod error;
 mod in_order;
 mod inbox;
 mod limits;
+#[doc(hidden)]
+pub mod probe;
 mod producer;
 mod record;
 mod session;

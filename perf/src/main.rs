@@ -6,6 +6,7 @@
 
 mod cpus;
 mod goals;
+mod instructions;
 mod limits;
 mod machine;
 mod process;
@@ -36,7 +37,8 @@ Examples:
   cargo run --release -p ringlog-perf -- limits --dir /var/tmp
   cargo run --release -p ringlog-perf -- goals                          the whole table, about ten minutes
   cargo run --release -p ringlog-perf -- goals --quick --goal 3,4       a look at two of them
-  cargo run --release -p ringlog-perf -- goals --wait spin --dir /var/tmp"
+  cargo run --release -p ringlog-perf -- goals --wait spin --dir /var/tmp
+  cargo run --release -p ringlog-perf -- instructions                   the gate on instructions per message"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -51,6 +53,16 @@ enum Command {
     Goals(goals::Options),
     /// An echo on Ringlog's reactor, tokio, glommio and compio in turn (needs --features runtimes)
     Runtimes(runtimes::Options),
+    /// Instructions per message of the code without I/O, by callgrind, against their budgets
+    Instructions(instructions::Options),
+    /// What callgrind looks at
+    #[command(hide = true)]
+    InstructionsOf {
+        /// The case
+        case: String,
+        /// How often
+        count: u64,
+    },
     /// What a broker under measurement runs as
     #[command(hide = true)]
     Serve {
@@ -83,6 +95,8 @@ fn main() -> ExitCode {
         Command::Serve { data_dir, wait } => process::serve(&data_dir, wait),
         Command::Echo { request, reply, wait, runtime } => runtime.serve(EchoSize { request, reply }, wait),
         Command::Runtimes(options) => runtimes::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
+        Command::InstructionsOf { case, count } => instructions::run_case(&case, count),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
