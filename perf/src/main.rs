@@ -9,6 +9,7 @@ mod goals;
 mod instructions;
 mod limits;
 mod machine;
+mod peers;
 mod process;
 mod progress;
 mod runtimes;
@@ -38,7 +39,8 @@ Examples:
   cargo run --release -p ringlog-perf -- goals                          the whole table, about ten minutes
   cargo run --release -p ringlog-perf -- goals --quick --goal 3,4       a look at two of them
   cargo run --release -p ringlog-perf -- goals --wait spin --dir /var/tmp
-  cargo run --release -p ringlog-perf -- instructions                   the gate on instructions per message"
+  cargo run --release -p ringlog-perf -- instructions                   the gate on instructions per message
+  cargo run --release -p ringlog-perf --features kafka,nats -- peers --kafka 127.0.0.1:9092 --nats-memory 127.0.0.1:4222"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -55,6 +57,8 @@ enum Command {
     Runtimes(runtimes::Options),
     /// Instructions per message of the code without I/O, by callgrind, against their budgets
     Instructions(instructions::Options),
+    /// Ringlog beside Kafka, NATS and Iggy, each by its own client
+    Peers(Box<peers::Options>),
     /// What callgrind looks at
     #[command(hide = true)]
     InstructionsOf {
@@ -96,6 +100,7 @@ fn main() -> ExitCode {
         Command::Echo { request, reply, wait, runtime } => runtime.serve(EchoSize { request, reply }, wait),
         Command::Runtimes(options) => runtimes::run(&options),
         Command::Instructions(options) => instructions::run(&options),
+        Command::Peers(options) => peers::run(&options),
         Command::InstructionsOf { case, count } => instructions::run_case(&case, count),
     };
     match done {
