@@ -31,16 +31,19 @@ impl Progress {
         self.label = label.into();
         self.bar = self.shown.then(|| {
             let style =
-                ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+                // Cut at the terminal's edge: what wraps leaves remains behind on narrower ones.
+                ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
             ProgressBar::new_spinner().with_style(style)
         });
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{}: starting", self.label));
+        }
     }
 
     /// Shows the second that was measured last.
     pub(crate) fn show(&self, second: &Bucket, duration: Option<Duration>) {
         if let Some(bar) = &self.bar {
             bar.set_message(line(&self.label, second, duration));
-            bar.tick();
         }
     }
 

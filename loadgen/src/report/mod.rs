@@ -94,9 +94,14 @@ impl ReportArgs {
             write_file(path, |out| out.write_all(&log))?;
         }
         if let Some(path) = &self.html {
-            let names = self.results.iter().map(|path| path.display().to_string());
+            // Names tell several apart; one alone needs none.
+            let name = |path: &Path| match results.len() {
+                1 => String::new(),
+                _ => path.display().to_string(),
+            };
+            let named = self.results.iter().zip(&results);
             let runs: Vec<html::Run<'_>> =
-                names.zip(&results).map(|(name, result)| html::Run { name, result }).collect();
+                named.map(|(path, result)| html::Run { name: name(path), result }).collect();
             write_page(path, &runs)?;
         }
         for (index, result) in results.iter().enumerate() {
@@ -191,7 +196,11 @@ mod tests {
         let mut out = Vec::new();
         arguments.run(&mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap().matches("end-to-end against").count(), 2);
-        assert!(std::fs::read_to_string(at("a.html")).unwrap().starts_with("<!doctype html>"));
+        let page = std::fs::read_to_string(at("a.html")).unwrap();
+        assert!(page.starts_with("<!doctype html>") && page.contains("a.json"));
+        let alone = ReportArgs { results: vec![at("a.json")], ..arguments.clone() };
+        alone.run(&mut Vec::new()).unwrap();
+        assert!(!std::fs::read_to_string(at("a.html")).unwrap().contains("a.json"), "one needs no name");
         let log_of_two = ReportArgs { hdr: Some(at("a.hlog")), ..arguments };
         assert!(matches!(log_of_two.run(&mut Vec::new()), Err(ReportError::SeveralInOneLog)));
     }

@@ -169,14 +169,25 @@ fn catch_up_tiles(result: &RunResult) -> Vec<Tile> {
     let Some(behind) = phase("catch-up") else {
         return result.phases.iter().flat_map(phase_tiles).collect();
     };
-    let mut tiles = vec![(
-        "Time to catch up".to_owned(),
-        format!("{} s", units::number(behind.seconds)),
-        format!("{} records received meanwhile", units::count(behind.received)),
-    )];
+    // The phase goes on to the end of a second.
+    let backlog = result.settings.get("backlog").and_then(serde_json::Value::as_u64);
+    let mut tiles = vec![match result.caught_up_seconds.zip(backlog) {
+        Some((seconds, backlog)) => (
+            "Time to catch up".to_owned(),
+            format!("{} s", units::number(seconds)),
+            format!(
+                "from {} records behind: {} a second",
+                units::count(backlog),
+                units::per_second(backlog as f64, seconds)
+            ),
+        ),
+        None => {
+            ("Time to catch up".to_owned(), "not caught up".to_owned(), format!("in {:.1} s", behind.seconds))
+        }
+    }];
     let bytes = behind.bytes_received as f64 / 1e6;
     tiles.push((
-        "Received while behind".to_owned(),
+        "Received, over the seconds that it took".to_owned(),
         format!("{} records/s", units::per_second(behind.received as f64, behind.seconds)),
         format!("{} MB/s", units::per_second(bytes, behind.seconds)),
     ));
