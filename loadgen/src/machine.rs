@@ -1,8 +1,9 @@
 //! What the system says of the machine, of this process and of the broker's, from /proc.
 
 use std::fs;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 
+use crate::executor::now_ns;
 use crate::result::{Environment, Target};
 use crate::target::Description;
 
@@ -12,6 +13,8 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// CPU used so far, in seconds of one core.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CpuTimes {
+    /// When it was read, or how long passed between two readings, in seconds.
+    pub at: f64,
     /// By this process.
     pub own: f64,
     /// By the broker, if its process is known.
@@ -24,6 +27,7 @@ impl CpuTimes {
     /// Now.
     pub fn now(broker_pid: Option<u32>) -> CpuTimes {
         CpuTimes {
+            at: now_ns() as f64 / 1e9,
             own: of_process("self").unwrap_or(0.0),
             broker: broker_pid.and_then(|pid| of_process(&pid.to_string())),
             machine: fs::read_to_string("/proc/stat")
@@ -36,6 +40,7 @@ impl CpuTimes {
     /// What was used since then.
     pub fn since(&self, before: &CpuTimes) -> CpuTimes {
         CpuTimes {
+            at: self.at - before.at,
             own: self.own - before.own,
             broker: self.broker.zip(before.broker).map(|(after, before)| after - before),
             machine: self.machine - before.machine,
@@ -72,7 +77,9 @@ fn busy_seconds(stat: &str) -> Option<f64> {
 
 /// The process on this machine that listens at an address, as far as this user may see.
 pub fn process_that_listens(address: &str) -> Option<u32> {
-    let address = address.to_socket_addrs().ok()?.next()?;
+    let address = address.split(',').next()?.to_socket_addrs().ok()?.next()?;
+    // Only an address of this machine can be bound to; the same port may be another's here.
+    UdpSocket::bind((address.ip(), 0)).ok()?;
     let inode = listening_inode(address)?;
     let wanted = format!("socket:[{inode}]");
     let pids =
@@ -177,6 +184,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound").to_string();
         assert_eq!(process_that_listens(&address), Some(std::process::id()));
+        let elsewhere = address.replace("127.0.0.1", "192.0.2.1");
+        assert_eq!(process_that_listens(&elsewhere), None, "the port is another machine's");
         drop(listener);
         assert_eq!(process_that_listens(&address), None);
     }

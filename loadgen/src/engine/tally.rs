@@ -7,6 +7,9 @@ use super::recorder::{BUCKET_NS, Bucket};
 use crate::machine::CpuTimes;
 use crate::result::{Cpu, Interval, IntervalLatency, Latency, Phase};
 
+/// /proc counts in hundredths of a second, so that a share of less time than this says nothing.
+const LEAST_CPU_SECONDS: f64 = 0.25;
+
 /// See the module.
 pub struct Tally {
     workers: u32,
@@ -70,10 +73,7 @@ impl Tally {
         let (bucket, _) = self.open.remove(&self.next)?;
         let seconds = length_ns as f64 / 1e9;
         let place = self.next as usize;
-        let used = match (self.times.get(place), self.times.get(place + 1).or(self.times.last())) {
-            (Some(before), Some(after)) => after.since(before),
-            _ => CpuTimes::default(),
-        };
+        let used = self.cpu_of(place);
         self.intervals.push(Interval {
             at_seconds: self.offset_seconds + self.next as f64,
             seconds,
@@ -88,13 +88,24 @@ impl Tally {
             end_to_end: IntervalLatency::of(&bucket.end_to_end),
             lateness_p99_us: (!bucket.lateness.is_empty())
                 .then(|| bucket.lateness.value_at_percentile(99.0) as f64 / 1e3),
-            cpu_loadgen: used.own / seconds,
-            cpu_broker: used.broker.map(|used| used / seconds),
-            cpu_machine: used.machine / seconds,
+            cpu_loadgen: used.own / used.at,
+            cpu_broker: used.broker.map(|broker| broker / used.at),
+            cpu_machine: used.machine / used.at,
         });
         self.total.add(&bucket);
         self.next += 1;
         Some(bucket)
+    }
+
+    /// CPU used in a second, over the time between the readings themselves. A last one that is too short to tell is taken
+    /// together with the one before.
+    fn cpu_of(&self, place: usize) -> CpuTimes {
+        let Some(after) = self.times.get(place + 1).or(self.times.last()) else { return CpuTimes::default() };
+        let since = |place: usize| self.times.get(place).map(|before| after.since(before));
+        let long_enough = |used: &CpuTimes| used.at >= LEAST_CPU_SECONDS;
+        let alone = since(place).filter(long_enough);
+        let with_last = || since(place.saturating_sub(1)).filter(long_enough);
+        alone.or_else(with_last).unwrap_or(CpuTimes { at: 1.0, ..CpuTimes::default() })
     }
 
     /// Settles everything that is left, up to the end of the run.
