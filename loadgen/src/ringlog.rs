@@ -52,6 +52,23 @@ pub enum Driver {
     Thread,
     /// The tokio runtime that the producers and consumers run on.
     Tokio,
+    /// The glommio executor that the producers and consumers run on (feature `glommio`).
+    Glommio,
+}
+
+impl Driver {
+    /// Whether this build has it. The words say how to get one that does.
+    pub fn check(self) -> Result<(), String> {
+        match self {
+            #[cfg(not(feature = "glommio"))]
+            Driver::Glommio => {
+                Err("--driver glommio: this build has no glommio; build one that has it with \
+                `cargo build --release -p ringlog-loadgen --features glommio`, or take `thread` or `tokio`"
+                    .to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Target for Ringlog {
@@ -61,10 +78,16 @@ impl Target for Ringlog {
         match self.driver {
             Driver::Thread => Executor::Reactor,
             Driver::Tokio => Executor::Tokio,
+            #[cfg(feature = "glommio")]
+            Driver::Glommio => Executor::Glommio,
+            // `Driver::check` refuses it; who asks all the same gets the client's answer to `connect`.
+            #[cfg(not(feature = "glommio"))]
+            Driver::Glommio => Executor::Reactor,
         }
     }
 
     async fn connect(&self) -> Result<RinglogConnection, TargetError> {
+        self.driver.check().map_err(TargetError::refused)?;
         let client = Client::builder()
             .client_id(format!("ringlog-loadgen/{}", env!("CARGO_PKG_VERSION")))
             .connect_timeout(self.timeout)
@@ -72,6 +95,10 @@ impl Target for Ringlog {
             .driver(match self.driver {
                 Driver::Thread => ringlog_client::Driver::Thread,
                 Driver::Tokio => ringlog_client::Driver::Tokio,
+                #[cfg(feature = "glommio")]
+                Driver::Glommio => ringlog_client::Driver::Glommio,
+                #[cfg(not(feature = "glommio"))]
+                Driver::Glommio => ringlog_client::Driver::Thread,
             })
             .spin(self.spin)
             .connect(self.servers.iter().cloned())

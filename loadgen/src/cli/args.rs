@@ -223,6 +223,7 @@ impl RunArgs {
 
     /// The topics' names; those of a run that names none carry its number.
     pub fn topics(&self, run: u64) -> Vec<String> {
+        self.driver.check()?;
         let stem = self.topic.clone().unwrap_or_else(|| format!("loadgen-{run:016x}"));
         match self.topics {
             1 => vec![stem],

@@ -2,6 +2,8 @@
 //!
 //! The timer decides whether the generator can tell the truth, so it is never the runtime's coarse one.
 
+#[cfg(feature = "glommio")]
+mod glommio;
 mod reactor;
 mod tokio;
 
@@ -20,6 +22,9 @@ pub enum Executor {
     /// A current-thread tokio runtime with local tasks; sleeps by a timerfd of its own, since tokio's timer has whole
     /// milliseconds.
     Tokio,
+    /// A glommio executor, with the timers of its rings.
+    #[cfg(feature = "glommio")]
+    Glommio,
 }
 
 impl fmt::Display for Executor {
@@ -27,6 +32,8 @@ impl fmt::Display for Executor {
         f.write_str(match self {
             Executor::Reactor => "reactor",
             Executor::Tokio => "tokio",
+            #[cfg(feature = "glommio")]
+            Executor::Glommio => "glommio",
         })
     }
 }
@@ -49,6 +56,8 @@ impl Executor {
         let output = match self {
             Executor::Reactor => reactor::run(wait, main),
             Executor::Tokio => tokio::run(main),
+            #[cfg(feature = "glommio")]
+            Executor::Glommio => glommio::run(wait, main),
         };
         CURRENT.set(None);
         output
@@ -72,6 +81,8 @@ pub async fn sleep_until(due_ns: u64) {
     match Executor::current() {
         Executor::Reactor => reactor::sleep_until(due_ns).await,
         Executor::Tokio => tokio::sleep_until(due_ns).await,
+        #[cfg(feature = "glommio")]
+        Executor::Glommio => glommio::sleep_until(due_ns).await,
     }
 }
 
@@ -88,6 +99,8 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Spawned<T
     match Executor::current() {
         Executor::Reactor => reactor::spawn(task),
         Executor::Tokio => tokio::spawn(task),
+        #[cfg(feature = "glommio")]
+        Executor::Glommio => glommio::spawn(task),
     }
     Spawned { output }
 }

@@ -26,7 +26,12 @@ fn only_phase(result: &RunResult) -> &Phase {
 fn end_to_end_measures_both_latencies_of_every_record() {
     let broker = Broker::start();
     let run = "end-to-end --rate 500 --arrivals poisson --partitions 3 --producers 2 --consumers 2 --records 600 --warm-up 200ms --ack memory";
-    for driver in ["thread", "tokio"] {
+    for driver in [
+        "thread",
+        "tokio",
+        #[cfg(feature = "glommio")]
+        "glommio",
+    ] {
         let result = broker.loadgen(&format!("{run} --driver {driver}")).finish().good();
         let phase = only_phase(&result);
         assert_eq!((phase.sent, phase.acked, phase.received, phase.failed), (600, 600, 600, 0));
@@ -103,3 +108,6 @@ fn a_wrong_command_line_is_refused_before_anything_is_touched() {
         assert!(ran.stderr.starts_with("error: ") && ran.stdout.is_empty(), "{}", ran.stderr);
     }
 }
+        "consume --from end",
+        #[cfg(not(feature = "glommio"))]
+        "produce --driver glommio",
