@@ -1,5 +1,7 @@
 //! The flags, and what they mean together.
 
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +14,8 @@ const DEFAULT_RATE: f64 = 1000.0;
 /// Beyond this, a schedule's distances are below a nanosecond's tenth, and no machine keeps it anyway.
 const MAX_RATE: f64 = 1e9;
 const MAX_MEMBERS: u32 = 1024;
+/// Twice what a sleeping thread of a virtual machine takes to wake up.
+const SPIN: Duration = Duration::from_micros(100);
 
 /// What all runs have in common.
 #[derive(Args, Clone, Debug)]
@@ -91,9 +95,10 @@ pub struct RunArgs {
     /// Records that may be without an answer, over all producers. At this bound they wait; their schedule does not
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000), help_heading = "Generator")]
     pub max_outstanding: u64,
-    /// Poll for so long before a record is due instead of sleeping: more exact, and takes more of a CPU
-    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_duration, help_heading = "Generator")]
-    pub spin: Duration,
+    /// Poll for so long before a record is due: waking up takes longer than many an ack. 0 only sleeps [default: 100us;
+    /// 0 unless there is a CPU more than --threads]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Generator")]
+    pub spin: Option<Duration>,
 }
 
 /// What drives the producers.
@@ -177,6 +182,12 @@ impl RunArgs {
         self.producers.unwrap_or(self.topics)
     }
 
+    /// For how long workers poll before a record is due.
+    pub fn spin(&self) -> Duration {
+        let cpus = available_parallelism().map_or(1, NonZeroUsize::get);
+        self.spin.unwrap_or(if cpus > self.threads as usize { SPIN } else { Duration::ZERO })
+    }
+
     /// What no flag can say about itself alone. The words name flag, value, and what is allowed.
     pub fn check(&self, consumers: u32) -> Result<(), String> {
         let Self { topics, threads, .. } = self;
@@ -212,6 +223,7 @@ impl RunArgs {
                 self.size, self.payload
             ));
         }
+        self.driver.check()?;
         if self.linger >= self.timeout {
             return Err(format!(
                 "--linger {:?} with --timeout {:?}: a batch may not wait longer than a record may take",
@@ -223,7 +235,6 @@ impl RunArgs {
 
     /// The topics' names; those of a run that names none carry its number.
     pub fn topics(&self, run: u64) -> Vec<String> {
-        self.driver.check()?;
         let stem = self.topic.clone().unwrap_or_else(|| format!("loadgen-{run:016x}"));
         match self.topics {
             1 => vec![stem],

@@ -196,7 +196,7 @@ impl Session {
                 Wait::Block => WaitPolicy::Block,
                 Wait::Spin => WaitPolicy::Spin(SPIN),
             },
-            spin: args.spin,
+            spin: args.spin(),
             delete_topics: args.topic.is_none(),
         }
     }
@@ -287,7 +287,7 @@ impl Session {
         self.note("threads", args.threads);
         self.note("timeout_s", args.timeout.as_secs_f64());
         self.note("max_outstanding", args.max_outstanding);
-        self.note("spin_us", args.spin.as_micros() as u64);
+        self.note("spin_us", args.spin().as_micros() as u64);
         if let Some(topic) = args.topic {
             self.note("topic", topic);
         }
@@ -312,7 +312,8 @@ pub fn void(phase: &Phase) -> Option<String> {
     (late > measured / 10.0).then(|| {
         format!(
             "the generator began records {} late (p99), over a tenth of the latency that it measured, \
-             {} (p99): its machine is too busy for this load; try --spin 100us, more --threads, or less load",
+             {} (p99): something else had its CPU; \
+             try an idle machine, less load, more --threads, or a longer --spin",
             time(late),
             time(measured)
         )
