@@ -174,6 +174,9 @@ pub struct Phase {
     pub lateness: Option<Latency>,
     /// CPU time of both sides.
     pub cpu: Cpu,
+    /// Why the latencies of this phase must not be believed, where only one of several is spoilt: a step of a sweep.
+    #[serde(default)]
+    pub void: Option<String>,
     /// One a second.
     pub intervals: Vec<Interval>,
     /// How often which error came.

@@ -149,6 +149,7 @@ impl Tally {
             end_to_end: Latency::of(&total.end_to_end),
             lateness: offered.and_then(|_| Latency::of(&total.lateness)),
             errors: total.errors,
+            void: None,
             intervals,
             cpu: Cpu::default(),
         };

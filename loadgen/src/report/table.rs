@@ -137,6 +137,9 @@ fn write_sweep(result: &RunResult, out: &mut impl Write) -> io::Result<()> {
         let cores = |seconds: f64| units::per_second(seconds, step.seconds);
         row.push(step.cpu.broker_seconds.map_or_else(|| "-".to_owned(), cores));
         row.extend([cores(step.cpu.loadgen_seconds), cores(step.cpu.machine_busy_seconds)]);
+        if step.void.is_some() {
+            row.push("VOID".to_owned());
+        }
         if result.saturation.is_some() && result.saturation == step.offered_per_second {
             row.push("<- saturation".to_owned());
         }
@@ -144,6 +147,10 @@ fn write_sweep(result: &RunResult, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out)?;
     grid.write(out)?;
+    if let Some(step) = result.phases.iter().find(|step| step.void.is_some()) {
+        let why = units::plain(step.void.as_deref().unwrap_or_default());
+        writeln!(out, "\nVOID steps say nothing of latency; at {}: {why}", units::plain(&step.label))?;
+    }
     match result.saturation {
         Some(rate) => {
             writeln!(out, "\nsaturation: {} records/s is the highest rate kept up with", units::number(rate))

@@ -195,7 +195,7 @@ fn pairs_by_rate<'a>(a: &'a [RunResult], b: &'a [RunResult]) -> Vec<Pair<'a>> {
             .iter()
             .map(|result| {
                 let kept_up = result.saturation.is_some_and(|saturation| rate <= saturation * 1.001);
-                result.phases.iter().find(same).filter(|_| kept_up)
+                result.phases.iter().find(same).filter(|phase| kept_up && phase.void.is_none())
             })
             .collect()
     };

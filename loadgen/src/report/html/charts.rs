@@ -260,12 +260,20 @@ fn latency_by_load(runs: &[Run<'_>], kind: &Kind) -> Option<Chart> {
                 _ if index > 0 => (colour, Dashed),
                 _ => (colour, Solid),
             };
-            let value = |phase: &Phase| (kind.of_phase)(phase)?.percentile_us(name);
+            let value = |phase: &Phase| believed(phase, kind)?.percentile_us(name);
             series.push(by_load(run, run.name_of(&format!("p{name}")), colour, stroke, &value));
         }
     }
     let y = Axis::latency("latency", values(&series));
-    let note = "Each point is one step of the sweep: a fixed schedule at that rate, latency from the intended start.";
+    let any_void = runs.iter().flat_map(|run| &run.result.phases).any(|phase| phase.void.is_some());
+    let note = match any_void {
+        false => {
+            "Each point is one step of the sweep: a fixed schedule at that rate, latency from the intended start."
+        }
+        true => {
+            "Each point is one step of the sweep; steps for which the generator itself was too late are left out."
+        }
+    };
     Some(load_chart(runs, format!("{} against offered load", kind.title), note, y, series))
 }
 
@@ -316,7 +324,7 @@ fn percentiles_by_rate(runs: &[Run<'_>]) -> Result<Option<Chart>, ResultError> {
     let Some(kind) = kind else { return Ok(None) };
     let mut series = Vec::new();
     for step in shown.map(|index| steps[index]) {
-        let Some(latency) = (kind.of_phase)(step) else { continue };
+        let Some(latency) = believed(step, kind) else { continue };
         let colour = series.len();
         let rate =
             step.offered_per_second.map_or_else(|| step.label.clone(), |rate| units::number(rate) + "/s");
@@ -339,6 +347,11 @@ fn load_chart(runs: &[Run<'_>], title: String, note: &str, y: Axis, series: Vec<
         .collect();
     let x = Axis::number("records/s offered", rates.into_iter());
     Chart { title, note: note.to_owned(), x, y, series, marks }
+}
+
+/// The latency of a step, unless the generator spoilt it.
+fn believed<'a>(phase: &'a Phase, kind: &Kind) -> Option<&'a Latency> {
+    (kind.of_phase)(phase).filter(|_| phase.void.is_none())
 }
 
 fn by_load(
