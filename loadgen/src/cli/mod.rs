@@ -30,6 +30,9 @@ const VOID: u8 = 3;
 /// `compare` found something worse beyond its bound.
 const REGRESSION: u8 = 4;
 
+/// How long `consume --from end` follows.
+const FOLLOW: Duration = Duration::from_secs(10);
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  good
@@ -90,17 +93,22 @@ struct ProduceArgs {
 
 /// Read from the beginning to the end that there is at the start, and measure how fast
 ///
-/// Reads a topic that earlier runs filled (--topic), or one that it fills before it begins (--backlog).
+/// Reads a topic that earlier runs filled (--topic), or one that it fills before it begins (--backlog); or follows what
+/// other runs produce (--topic with --from end).
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   ringlog-loadgen consume --backlog 1000000
-  ringlog-loadgen consume --topic orders --consumers 4")]
+  ringlog-loadgen consume --topic filled --consumers 4
+  ringlog-loadgen consume --topic filled --from end --duration 30s")]
 struct ConsumeArgs {
     /// Records that are published first; not with --topic, which is read as it is
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "topic", help_heading = "Load")]
+    #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "topic", help_heading = "Load")]
     backlog: u64,
-    /// End after this time, wherever the consumers are
+    /// Where to begin; from the end on, live records are followed
+    #[arg(long, value_enum, default_value = "begin", requires_if("end", "topic"), help_heading = "Load")]
+    from: From,
+    /// End after this time, wherever the consumers are [default: at the end; with --from end, after 10s]
     #[arg(long, value_name = "TIME", value_parser = args::parse_positive_duration, help_heading = "Load")]
     duration: Option<Duration>,
     #[command(flatten)]
@@ -109,6 +117,15 @@ struct ConsumeArgs {
     run: RunArgs,
     #[command(flatten)]
     outputs: Outputs,
+}
+
+/// Where `consume` begins.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum From {
+    /// At the first record that is there.
+    Begin,
+    /// Behind the last one.
+    End,
 }
 
 /// Publish and follow: from when a record was due until a consumer has it
@@ -137,7 +154,7 @@ Example:
   ringlog-loadgen catch-up --backlog 1000000 --rate 5000 --duration 10s")]
 struct CatchUpArgs {
     /// Records that are published before the consumers start
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Load")]
+    #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Load")]
     backlog: u64,
     /// How long to go on once the consumers have caught up
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = args::parse_positive_duration, help_heading = "Load")]
@@ -241,7 +258,11 @@ async fn obey(command: RunCommand) -> ExitCode {
         RunCommand::CatchUp(args) => (&args.run, args.consumers.count(&args.run), &args.outputs),
         RunCommand::Sweep(args) => (&args.run, args.consumers.count(&args.run), &args.outputs),
     };
-    if let Err(words) = run.check(consumers) {
+    let checked = match &command {
+        RunCommand::Sweep(args) => args.sweep.check().and_then(|()| run.check(consumers)),
+        _ => run.check(consumers),
+    };
+    if let Err(words) = checked {
         return refuse(&words);
     }
     if let Err(error) = outputs.check() {
@@ -254,7 +275,10 @@ async fn obey(command: RunCommand) -> ExitCode {
     let result = match &command {
         RunCommand::Produce(args) => session.produce(&args.load, &args.length).await,
         RunCommand::EndToEnd(args) => session.end_to_end(&args.load, &args.length).await,
-        RunCommand::Consume(args) => session.consume(args.backlog, args.duration).await,
+        RunCommand::Consume(args) => match args.from {
+            From::Begin => session.consume(args.backlog, args.duration).await,
+            From::End => session.follow(args.duration.unwrap_or(FOLLOW)).await,
+        },
         RunCommand::CatchUp(args) => {
             session.catch_up(&args.load, args.backlog, args.duration, args.give_up).await
         }

@@ -108,19 +108,31 @@ impl Session {
             }
             books = filled.books;
         }
+        let mut outcome = self.only_consume(ReadFrom::Begin, duration).await?;
+        outcome.books.accounts = books.accounts;
+        Ok(self.result(Command::Consume, outcome))
+    }
+
+    /// Consumers only, of what others produce meanwhile.
+    pub async fn follow(&mut self, duration: Duration) -> Result<RunResult, String> {
+        let outcome = self.only_consume(ReadFrom::End, Some(duration)).await?;
+        Ok(self.result(Command::Consume, outcome))
+    }
+
+    async fn only_consume(&mut self, from: ReadFrom, duration: Option<Duration>) -> Result<Outcome, String> {
         let mut plan = self.plan(Load::Unlimited, Duration::ZERO);
         plan.run = self.run.wrapping_add(1);
         plan.producers = 0;
         plan.duration = duration;
-        plan.read_from = ReadFrom::Begin;
+        plan.read_from = from;
+        self.note("from", if from == ReadFrom::Begin { "begin" } else { "end" });
         self.note("duration_s", duration.map(|duration| duration.as_secs_f64()));
         self.note("warm_up_s", plan.warm_up.as_secs_f64());
         let mut outcome = self.run(plan, "consume").await?;
-        outcome.books.accounts = books.accounts;
         if outcome.phases.iter().all(|phase| phase.received == 0) {
             outcome.reason.get_or_insert("there was nothing to read".to_owned());
         }
-        Ok(self.result(Command::Consume, outcome))
+        Ok(outcome)
     }
 
     /// Consumers that begin far behind while producers go on.

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use super::worker::Worker;
-use crate::executor::{now_ns, sleep_until};
-use crate::target::{Extent, Incoming, Subscriber};
+use crate::executor::now_ns;
+use crate::target::{Extent, Incoming, Subscriber, TargetError};
 use crate::verify::{Ledger, MAX_FAULTS};
 
 /// Behind every end.
@@ -41,20 +41,21 @@ impl Reading {
         })
     }
 
-    /// Receives for ever, from the start of the run on.
+    /// Receives for ever.
     pub async fn run(self: Rc<Self>, mut subscriber: impl Subscriber) {
-        sleep_until(self.worker.control.start_ns.load(Ordering::Acquire)).await;
         let mut records: Vec<Incoming> = Vec::new();
         loop {
             match subscriber.next(&mut records).await {
                 Ok(()) => self.take(&records),
-                Err(error) => {
-                    let words = format!("consumer {}: {error}", self.index);
-                    return self.worker.trouble(words);
-                }
+                Err(error) => return self.trouble(&error),
             }
             records.clear();
         }
+    }
+
+    /// It cannot go on.
+    pub fn trouble(&self, error: &TargetError) {
+        self.worker.trouble(format!("consumer {}: {error}", self.index));
     }
 
     fn take(&self, records: &[Incoming]) {

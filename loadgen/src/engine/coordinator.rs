@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ringlog_reactor::timeout;
+use ringlog_reactor::{sleep, timeout};
 
 use super::plan::{Control, Plan, ReadFrom};
 use super::recorder::{BUCKET_NS, Bucket};
@@ -16,7 +16,7 @@ use crate::executor::now_ns;
 use crate::machine::{CpuTimes, process_that_listens};
 use crate::progress::Progress;
 use crate::result::Phase;
-use crate::target::{Description, Target};
+use crate::target::{Description, Extent, Target};
 use crate::workload::Load;
 
 /// From the word "go" to the first record, so that every worker is awake by then.
@@ -139,7 +139,11 @@ impl Coordinator<'_> {
         let answered = self.publish().await;
         let mut to_the_end = false;
         if self.plan.consumers > 0 {
-            let ends = if self.plan.producers == 0 { Some(Arc::new(extents)) } else { self.ends().await };
+            let ends = match self.plan.producers {
+                0 if self.plan.follows() => Some(Arc::new(endless(&extents))),
+                0 => Some(Arc::new(extents)),
+                _ => self.ends(ends_of(&extents)).await,
+            };
             if let Some(ends) = ends {
                 to_the_end = self.consume(ends).await && answered;
             }
@@ -241,7 +245,7 @@ impl Coordinator<'_> {
     /// Follows the producers to their end. True if every record has its answer.
     async fn publish(&mut self) -> bool {
         let mut published = 0;
-        let mut silence = Silence::new(&self.control, self.plan.timeout + GRACE);
+        let mut silence = Silence::new(&self.control, self.plan.timeout + GRACE, false);
         let mut stopping = false;
         while published < self.orders.len() {
             match self.next().await {
@@ -312,13 +316,23 @@ impl Coordinator<'_> {
         }
     }
 
-    /// What is in the topics once everything is answered.
-    async fn ends(&mut self) -> Option<Arc<Extents>> {
+    /// What is in the topics once everything is answered and can be read. An ack may come before that, when it means
+    /// less than the topic's own level.
+    async fn ends(&mut self, before: u64) -> Option<Arc<Extents>> {
         let deadline_ns = now_ns() + self.plan.timeout.as_nanos() as u64;
+        let expected = before + self.control.acked.load(Ordering::Relaxed);
         let _ = self.orders[0].send(Order::Look);
         loop {
             match self.next().await {
-                Next::Event(Event::Looked(Ok(extents))) => return Some(Arc::new(extents)),
+                Next::Event(Event::Looked(Ok(extents)))
+                    if ends_of(&extents) >= expected || now_ns() > deadline_ns =>
+                {
+                    return Some(Arc::new(extents));
+                }
+                Next::Event(Event::Looked(Ok(_))) => {
+                    sleep(LOOK_EVERY).await;
+                    let _ = self.orders[0].send(Order::Look);
+                }
                 Next::Event(Event::Looked(Err(error))) => {
                     self.reason.get_or_insert(format!("the ends of the topics could not be read: {error}"));
                     return None;
@@ -336,7 +350,7 @@ impl Coordinator<'_> {
     /// Follows the consumers to these ends. True if they got there.
     async fn consume(&mut self, ends: Arc<Extents>) -> bool {
         self.tell(|| Order::ReadUntil(Arc::clone(&ends)));
-        let mut silence = Silence::new(&self.control, self.plan.timeout);
+        let mut silence = Silence::new(&self.control, self.plan.timeout, true);
         let mut consumed = vec![false; self.orders.len()];
         while consumed.contains(&false) {
             match self.next_of().await {
@@ -355,12 +369,18 @@ impl Coordinator<'_> {
                     if only_reading && now_ns() >= self.control.stop_ns.load(Ordering::Relaxed) {
                         return false;
                     }
-                    if silence.is_too_long(&self.control) {
+                    // Nobody need produce what is followed.
+                    if !self.plan.follows() && silence.is_too_long(&self.control) {
                         let left = self.backlog().unwrap_or(0);
-                        self.reason.get_or_insert(format!(
+                        let words = format!(
                             "consumers received nothing for {:?}, {left} records before the end",
                             silence.limit
-                        ));
+                        );
+                        // An earlier trouble is its cause at most, and does not say what is missing.
+                        self.reason = Some(match self.reason.take() {
+                            Some(before) => format!("{before}; then {words}"),
+                            None => words,
+                        });
                         return false;
                     }
                 }
@@ -461,16 +481,29 @@ impl Coordinator<'_> {
     }
 }
 
+/// Consumers of others' live records never come to an end by themselves.
+fn endless(extents: &Extents) -> Extents {
+    let endless = |extent: &Extent| Extent { start: extent.start, end: u64::MAX };
+    extents.iter().map(|topic| topic.iter().map(endless).collect()).collect()
+}
+
+/// All that was ever put there.
+fn ends_of(extents: &Extents) -> u64 {
+    extents.iter().flatten().map(|extent| extent.end).sum()
+}
+
 /// How long nothing has happened.
 struct Silence {
     limit: Duration,
+    /// Consumers have not got all that is there, so silence always means something.
+    reading: bool,
     progress: u64,
     since_ns: u64,
 }
 
 impl Silence {
-    fn new(control: &Control, limit: Duration) -> Silence {
-        Silence { limit, progress: control.progress(), since_ns: now_ns() }
+    fn new(control: &Control, limit: Duration, reading: bool) -> Silence {
+        Silence { limit, reading, progress: control.progress(), since_ns: now_ns() }
     }
 
     fn is_too_long(&mut self, control: &Control) -> bool {
@@ -478,8 +511,7 @@ impl Silence {
         // Before the first record is due, and while none is on its way, silence means nothing.
         let waiting = control.sent.load(Ordering::Relaxed)
             > control.acked.load(Ordering::Relaxed) + control.failed.load(Ordering::Relaxed);
-        let reading = control.sent.load(Ordering::Relaxed) == 0;
-        if progress != self.progress || !(waiting || reading) {
+        if progress != self.progress || !(waiting || self.reading) {
             self.progress = progress;
             self.since_ns = now;
         }

@@ -77,6 +77,11 @@ impl Plan {
         index as usize % self.topics.len()
     }
 
+    /// Whether consumers follow what others produce.
+    pub fn follows(&self) -> bool {
+        self.producers == 0 && self.read_from == ReadFrom::End
+    }
+
     /// The partitions of its topic that producer `index` sends to when records have no keys: producers of a topic share
     /// them out; when there are more producers than partitions, each has one.
     pub fn partitions_of_producer(&self, index: u32, partitions: u32) -> Vec<u32> {

@@ -180,8 +180,33 @@ struct Crew<C: Connection> {
     connections: Vec<Rc<C>>,
     /// Opened and not started.
     producers: Vec<Producer<C>>,
-    readers: Vec<(Rc<Reading>, C::Subscriber)>,
+    readers: Vec<Reader<C>>,
     flows: Vec<Rc<Flow<<C::Publisher as Publisher>::Ack>>>,
+}
+
+/// A consumer that has not started.
+struct Reader<C: Connection> {
+    reading: Rc<Reading>,
+    connection: Rc<C>,
+    from: Vec<(u32, u64)>,
+    /// One that follows live records subscribes before they come. One of what is there already does so when the clock
+    /// starts: its client would fetch ahead, and what it had by then would have cost no time.
+    subscriber: Option<C::Subscriber>,
+}
+
+impl<C: Connection> Reader<C> {
+    async fn run(self, worker: Rc<Worker>) {
+        sleep_until(worker.control.start_ns.load(Ordering::Acquire)).await;
+        let topic = &worker.plan.topics[self.reading.topic];
+        let subscriber = match self.subscriber {
+            Some(subscriber) => Ok(subscriber),
+            None => self.connection.subscriber(topic, &self.from).await,
+        };
+        match subscriber {
+            Ok(subscriber) => self.reading.run(subscriber).await,
+            Err(error) => self.reading.trouble(&error),
+        }
+    }
 }
 
 impl<C: Connection> Crew<C> {
@@ -233,11 +258,14 @@ impl<C: Connection> Crew<C> {
             };
             let from: Vec<(u32, u64)> =
                 partitions.into_iter().map(|partition| (partition, from(partition))).collect();
-            let connection = &self.connections[place % self.connections.len()];
-            let subscriber = connection.subscriber(&plan.topics[topic], &from).await?;
+            let connection = Rc::clone(&self.connections[place % self.connections.len()]);
+            let subscriber = match plan.read_from {
+                ReadFrom::Begin => None,
+                ReadFrom::End => Some(connection.subscriber(&plan.topics[topic], &from).await?),
+            };
             let reading = Reading::new(index, &worker, topic, &from);
             worker.readings.borrow_mut().push(Rc::clone(&reading));
-            self.readers.push((reading, subscriber));
+            self.readers.push(Reader { reading, connection, from, subscriber });
         }
         for (place, index) in worker.mine(plan.producers).enumerate() {
             let topic = plan.topic_of(index);
@@ -254,8 +282,8 @@ impl<C: Connection> Crew<C> {
         let worker = &self.worker;
         let measure_ns = worker.control.measure_ns.load(Ordering::Acquire);
         worker.recorder.borrow_mut().measure_from(measure_ns);
-        for (reading, subscriber) in self.readers.drain(..) {
-            drop(spawn(worker.consumers.guard(reading.run(subscriber))));
+        for reader in self.readers.drain(..) {
+            drop(spawn(worker.consumers.guard(reader.run(Rc::clone(worker)))));
         }
         worker.publishing.set(self.producers.len());
         for producer in self.producers.drain(..) {

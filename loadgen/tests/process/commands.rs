@@ -2,7 +2,7 @@
 
 use ringlog_loadgen::result::{Phase, RunResult};
 
-use super::helpers::{Broker, Loadgen};
+use super::helpers::{Broker, Loadgen, a_while};
 
 fn verified(result: &RunResult) -> u64 {
     let found = result.verification.as_ref().expect("it verifies");
@@ -73,6 +73,29 @@ fn consume_reads_what_it_filled_or_what_a_topic_holds() {
 }
 
 #[test]
+fn consume_from_the_end_follows_what_others_produce() {
+    let broker = Broker::start();
+    let filled = "produce --topic live --unlimited --records 700 --warm-up 0";
+    broker.loadgen(filled).finish().good();
+    let follower = broker.loadgen("consume --topic live --from end --duration 4s");
+    a_while();
+    broker.loadgen(filled).finish().good();
+    let result = follower.finish().good();
+    assert_eq!((only_phase(&result).received, verified(&result)), (700, 700), "only what came meanwhile");
+}
+
+/// Without an answer to wait for, the end of the log is behind what was sent when the last record is.
+#[test]
+fn what_nobody_acknowledges_is_waited_for_before_it_is_called_lost() {
+    let broker = Broker::start();
+    for _ in 0..3 {
+        let run = "end-to-end --ack none --unlimited --records 20000 --warm-up 0 --size 100";
+        let result = broker.loadgen(run).finish().good();
+        assert_eq!(verified(&result), 20_000);
+    }
+}
+
+#[test]
 fn catch_up_drains_the_backlog_while_producers_go_on() {
     let broker = Broker::start();
     let result =
@@ -101,13 +124,14 @@ fn a_wrong_command_line_is_refused_before_anything_is_touched() {
         "end-to-end --rate 5 --depth 2",
         "produce --threads 9",
         "sweep --factor 1",
+        "sweep --from-rate 500 --to-rate 10",
         "consume --payload lines:/no/such/file",
+        "consume --from end",
+        #[cfg(not(feature = "glommio"))]
+        "produce --driver glommio",
     ] {
         let ran = Loadgen::new("127.0.0.1:9", arguments).finish();
         assert_eq!(ran.code, 2, "{arguments}: {}", ran.stderr);
         assert!(ran.stderr.starts_with("error: ") && ran.stdout.is_empty(), "{}", ran.stderr);
     }
 }
-        "consume --from end",
-        #[cfg(not(feature = "glommio"))]
-        "produce --driver glommio",

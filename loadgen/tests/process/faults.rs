@@ -14,6 +14,15 @@ fn a_broker_that_is_not_there_is_said_to_be_missing() {
     );
 }
 
+#[test]
+fn a_listener_that_answers_nothing_is_given_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("it is bound").to_string();
+    let ran = Loadgen::new(&address, "end-to-end --timeout 500ms").finish();
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains(&address) && ran.stderr.contains("500 ms"), "{}", ran.stderr);
+}
+
 /// The proof against coordinated omission: a closed loop would have seen one slow record.
 #[test]
 fn a_pause_of_a_second_shows_in_every_record_that_was_due_in_it() {
@@ -77,6 +86,18 @@ fn a_broker_that_is_killed_ends_the_run_with_what_was_measured() {
         result.verification.is_some_and(|found| found.passed()),
         "what nobody could read is not called lost"
     );
+}
+
+/// What was acknowledged in memory is gone with the broker. It is the consumers who notice, and nothing may wait for ever.
+#[test]
+fn a_broker_that_comes_back_without_its_memory_is_found_out() {
+    let mut broker = Broker::start();
+    let run = "end-to-end --rate 500 --duration 5s --ack memory --keep-going --timeout 2s";
+    let run = broker.loadgen(run);
+    a_while();
+    broker.restart();
+    let result = run.finish().partial();
+    assert!(result.phases[0].acked > 0, "{:?}", result.phases[0].errors);
 }
 
 #[test]

@@ -36,32 +36,21 @@ fn broker_binary() -> &'static Path {
 pub struct Broker {
     child: Child,
     pub address: String,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Broker {
     pub fn start() -> Broker {
         let data = tempfile::tempdir().expect("a folder");
-        let mut child = Command::new(broker_binary())
-            .args(["serve", "--listen", "127.0.0.1:0", "--cores", "1", "--data"])
-            .arg(data.path())
-            .env_remove("RINGLOG_LOG")
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the broker starts");
-        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let mut said = String::new();
-        let address = loop {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).expect("it is text") > 0, "no broker: {said}");
-            if let Some((_, rest)) = line.split_once("listening on ") {
-                break rest.split(',').next().unwrap_or_default().to_owned();
-            }
-            said += &line;
-        };
-        // Its log is read on, so that it is never stopped by a full pipe.
-        thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Broker { child, address, _data: data }
+        let (child, address) = serve(data.path(), "127.0.0.1:0");
+        Broker { child, address, data }
+    }
+
+    /// Kills it, and starts another on the same folder and address.
+    pub fn restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        (self.child, _) = serve(self.data.path(), &self.address);
     }
 
     pub fn signal(&self, name: &str) {
@@ -72,6 +61,30 @@ impl Broker {
     pub fn loadgen(&self, arguments: &str) -> Loadgen {
         Loadgen::new(&self.address, arguments)
     }
+}
+
+/// A broker's process, once it listens, and where.
+fn serve(data: &Path, listen: &str) -> (Child, String) {
+    let mut child = Command::new(broker_binary())
+        .args(["serve", "--listen", listen, "--cores", "1", "--data"])
+        .arg(data)
+        .env_remove("RINGLOG_LOG")
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the broker starts");
+    let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
+    let mut said = String::new();
+    let address = loop {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).expect("it is text") > 0, "no broker: {said}");
+        if let Some((_, rest)) = line.split_once("listening on ") {
+            break rest.split(',').next().unwrap_or_default().to_owned();
+        }
+        said += &line;
+    };
+    // Its log is read on, so that it is never stopped by a full pipe.
+    thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    (child, address)
 }
 
 impl Drop for Broker {
