@@ -65,7 +65,7 @@ fn every_record_that_was_due_is_done_or_counted_when_the_load_is_too_much() {
 #[test]
 fn a_broker_that_hangs_is_given_up_at_the_deadline() {
     let broker = Broker::start();
-    let run = broker.loadgen("end-to-end --rate 200 --duration 60s --timeout 1s");
+    let run = broker.loadgen("end-to-end --rate 200 --duration 60s --warm-up 0 --timeout 1s");
     a_while();
     broker.signal("STOP");
     let result = run.finish().partial();
@@ -77,7 +77,7 @@ fn a_broker_that_hangs_is_given_up_at_the_deadline() {
 #[test]
 fn a_broker_that_is_killed_ends_the_run_with_what_was_measured() {
     let broker = Broker::start();
-    let run = broker.loadgen("end-to-end --unlimited --duration 60s --timeout 1s");
+    let run = broker.loadgen("end-to-end --unlimited --duration 60s --warm-up 0 --timeout 1s");
     a_while();
     drop(broker);
     let result = run.finish().partial();
