@@ -60,7 +60,7 @@ pub(crate) struct Link {
     welcome: OnceLock<Welcome>,
     /// Why it never was welcomed.
     failure: Lock<Option<End>>,
-    /// Fires once it is welcomed, or has ended before.
+    /// Fires when it is welcomed, and when it has ended.
     settled: Notify,
     /// Rings when there is output.
     output: Notify,
@@ -144,6 +144,17 @@ impl Link {
 
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.has_ended() {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Asks and waits for the answer.
@@ -332,7 +343,6 @@ impl Link {
             tracing::info!(broker = %self.address, reason = %end, "the connection ended");
         } else {
             *self.failure.lock() = Some(end);
-            self.settled.notify_all();
         }
         let lost = self.session.lock().end();
         for request in lost {
@@ -340,8 +350,12 @@ impl Link {
         }
         let subscriptions = std::mem::take(&mut *self.subscriptions.lock());
         subscriptions.into_values().for_each(|subscription| subscription.wake());
+        // Its carrier stops in the middle of a send.
+        let leaving = std::mem::take(&mut *self.leaving.lock());
+        leaving.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: true })));
         let unsent = std::mem::take(&mut *self.departing.lock());
         unsent.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: false })));
+        self.settled.notify_all();
         self.output.notify_all();
     }
 }

@@ -367,3 +367,30 @@ fn a_dropped_client_leaves_no_connection() {
         std::thread::yield_now();
     }
 }
+
+/// Sockets that hold a connection to the broker.
+fn sockets_to(broker: &FakeBroker) -> usize {
+    let peer = format!(":{:04X}", broker.address.port());
+    let table = std::fs::read_to_string("/proc/self/net/tcp").expect("Linux has it");
+    let connected = |line: &&str| {
+        let mut columns = line.split_whitespace().skip(2);
+        columns.next().is_some_and(|remote| remote.ends_with(&peer)) && columns.next() == Some("01")
+    };
+    table.lines().filter(connected).count()
+}
+
+#[test]
+fn a_broker_that_takes_no_bytes_is_given_up_with_its_socket() {
+    let broker = FakeBroker::start(1, |seen| match (seen.kind, seen.nth) {
+        (Kind::Produce, 0) => Verdict::Stall,
+        _ => Verdict::Serve,
+    });
+    // More than the kernel keeps for a socket.
+    let producer = producer(&broker, |builder| builder.batch_bytes(1 << 20).max_in_flight(32));
+    let deliveries: Vec<_> = (0..24).map(|_| send(&producer, vec![b'x'; 900 << 10])).collect();
+    assert_eq!(deliveries.into_iter().next().map(Delivery::wait), Some(Err(DeliveryError::OutcomeUnknown)));
+    assert!(send(&producer, "x").wait().is_ok(), "on a new connection");
+    while sockets_to(&broker) > 1 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -45,6 +45,8 @@ pub enum Verdict {
     AnswerAndCut,
     /// Neither do it nor answer.
     Ignore,
+    /// Take no more bytes of this connection.
+    Stall,
 }
 
 type Script = Box<dyn FnMut(&Seen) -> Verdict + Send>;
@@ -160,6 +162,7 @@ struct Connection {
     output: RefCell<Vec<Bytes>>,
     /// Close it behind what is in the output.
     closing: Cell<bool>,
+    stalled: Cell<bool>,
     more: Notify,
     subscriptions: RefCell<BTreeMap<u32, Flow>>,
 }
@@ -256,6 +259,7 @@ impl Connection {
             stream,
             output: RefCell::default(),
             closing: Cell::new(false),
+            stalled: Cell::new(false),
             more: Notify::new(),
             subscriptions: RefCell::default(),
         });
@@ -297,6 +301,9 @@ impl Connection {
                     return;
                 }
                 let _ = input.split_to(consumed);
+                if self.stalled.get() {
+                    return std::future::pending().await;
+                }
             }
         }
         self.subscriptions.borrow_mut().clear();
@@ -328,6 +335,10 @@ impl Connection {
                 true
             }
             Verdict::Ignore => true,
+            Verdict::Stall => {
+                self.stalled.set(true);
+                true
+            }
         }
     }
 

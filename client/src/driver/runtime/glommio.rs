@@ -18,7 +18,7 @@ use ringlog_reactor::now;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::timers::{Look, Timers};
-use super::{RECEIVE_BYTES, Runtime, World, gather, keepalive};
+use super::{RECEIVE_BYTES, Runtime, World, gather, keepalive, while_alive};
 use crate::command::Orders;
 use crate::driver::DriverConfig;
 use crate::driver::link::{End, Link};
@@ -49,13 +49,16 @@ async fn keep(timers: Arc<Timers>) {
 
 pub(crate) fn carry(address: SocketAddr, link: Arc<Link>) {
     spawn_local(async move {
-        match Connection::open(address).await {
-            Ok(connection) => {
+        match while_alive(&link, Connection::open(address)).await {
+            Some(Ok(connection)) => {
                 let connection = Rc::new(connection);
                 spawn_local(receive(Rc::clone(&connection), Arc::clone(&link))).detach();
-                send(&connection, &link).await;
+                while_alive(&link, send(&connection, &link)).await;
+                // The receiver sees the end of the stream.
+                let _ = connection.socket.shutdown(Shutdown::Both);
             }
-            Err(error) => link.end(End::Io(error)),
+            Some(Err(error)) => link.end(End::Io(error)),
+            None => {}
         }
     })
     .detach();
@@ -113,6 +116,4 @@ async fn send(connection: &Connection, link: &Link) {
         });
         link.sent(sent.await);
     }
-    // The receiver sees the end of the stream.
-    let _ = connection.socket.shutdown(Shutdown::Both);
 }

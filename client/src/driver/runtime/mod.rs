@@ -156,6 +156,18 @@ impl Runtime {
     }
 }
 
+/// Runs `future` unless the link ends first: neither a connection that is never made nor a peer that takes no bytes may hold a
+/// socket longer than that.
+async fn while_alive<F: Future>(link: &Link, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut ended = pin!(link.ended());
+    poll_fn(|context| match ended.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => future.as_mut().poll(context).map(Some),
+    })
+    .await
+}
+
 /// What the reactor's sockets have as well: a peer that vanished is noticed after 90 seconds of silence.
 #[cfg(any(feature = "tokio", feature = "glommio"))]
 fn keepalive() -> socket2::TcpKeepalive {

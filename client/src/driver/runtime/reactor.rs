@@ -8,7 +8,7 @@ use ringlog_reactor::net::TcpStream;
 use ringlog_reactor::{CoreConfig, WaitPolicy, launch, now, spawn, timeout};
 
 use super::timers::{Look, Timers};
-use super::{Runtime, World};
+use super::{Runtime, World, while_alive};
 use crate::command::Orders;
 use crate::driver::DriverConfig;
 use crate::driver::link::{End, Link};
@@ -49,12 +49,15 @@ async fn keep(timers: Arc<Timers>) {
 
 pub(crate) fn carry(address: SocketAddr, link: Arc<Link>) {
     spawn(async move {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
+        match while_alive(&link, TcpStream::connect(address)).await {
+            Some(Ok(stream)) => {
                 spawn(receive(stream.clone(), Arc::clone(&link))).detach();
-                send(stream, &link).await;
+                while_alive(&link, send(&stream, &link)).await;
+                // The receiver sees the end of the stream.
+                stream.shutdown();
             }
-            Err(error) => link.end(End::Io(error)),
+            Some(Err(error)) => link.end(End::Io(error)),
+            None => {}
         }
     })
     .detach();
@@ -70,11 +73,9 @@ async fn receive(stream: TcpStream, link: Arc<Link>) {
     }
 }
 
-async fn send(stream: TcpStream, link: &Link) {
+async fn send(stream: &TcpStream, link: &Link) {
     let mut output = Vec::new();
     while link.take_output(&mut output).await {
         link.sent(stream.send_from(&mut output).await);
     }
-    // The receiver sees the end of the stream.
-    stream.shutdown();
 }

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::timers::{Look, Timers};
-use super::{RECEIVE_BYTES, Runtime, World, gather, keepalive};
+use super::{RECEIVE_BYTES, Runtime, World, gather, keepalive, while_alive};
 use crate::command::Orders;
 use crate::driver::DriverConfig;
 use crate::driver::link::{End, Link};
@@ -43,13 +43,16 @@ async fn keep(timers: Arc<Timers>) {
 pub(crate) fn carry(runtime: &Arc<Runtime>, address: SocketAddr, link: Arc<Link>) {
     let tasks = Arc::clone(&runtime.tasks);
     runtime.spawn(async move {
-        match connect(address).await {
-            Ok(stream) => {
-                let (reader, writer) = stream.into_split();
+        match while_alive(&link, connect(address)).await {
+            Some(Ok(stream)) => {
+                let (reader, mut writer) = stream.into_split();
                 tasks.spawn(receive(reader, Arc::clone(&link)));
-                send(writer, &link).await;
+                while_alive(&link, send(&mut writer, &link)).await;
+                // The receiver sees the end of the stream.
+                let _ = SockRef::from(writer.as_ref()).shutdown(std::net::Shutdown::Both);
             }
-            Err(error) => link.end(End::Io(error)),
+            Some(Err(error)) => link.end(End::Io(error)),
+            None => {}
         }
     });
 }
@@ -74,13 +77,12 @@ async fn receive(mut reader: OwnedReadHalf, link: Arc<Link>) {
     }
 }
 
-async fn send(mut writer: OwnedWriteHalf, link: &Link) {
+async fn send(writer: &mut OwnedWriteHalf, link: &Link) {
     let mut output = Vec::new();
     while link.take_output(&mut output).await {
-        let sent =
-            gather(&mut output, |context, slices| Pin::new(&mut writer).poll_write_vectored(context, slices));
+        let sent = gather(&mut output, |context, slices| {
+            Pin::new(&mut *writer).poll_write_vectored(context, slices)
+        });
         link.sent(sent.await);
     }
-    // The receiver sees the end of the stream.
-    let _ = SockRef::from(writer.as_ref()).shutdown(std::net::Shutdown::Both);
 }
