@@ -11,7 +11,8 @@ mod support;
 use std::time::Duration;
 
 use glommio_ng::LocalExecutor;
-use ringlog_client::{Acked, Client, ConnectError, Driver, Position, Record, block_on};
+use ringlog_client::{Acked, Client, ConnectError, Driver, Position, Record, SendError, block_on};
+use ringlog_protocol::Kind;
 
 use support::{FakeBroker, Verdict};
 
@@ -72,4 +73,24 @@ fn without_an_executor_the_error_says_what_to_do() {
     assert_eq!(error, Some(ConnectError::NoRuntime { runtime: "glommio" }));
     let words = error.map(|error| error.to_string()).unwrap_or_default();
     assert!(words.contains("glommio") && words.contains("Driver::Thread"), "{words}");
+}
+
+#[test]
+fn an_executor_that_ends_closes_its_clients() {
+    let broker = FakeBroker::start(1, |seen| match seen.kind {
+        Kind::Produce => Verdict::Ignore,
+        _ => Verdict::Serve,
+    });
+    let (producer, delivery) = LocalExecutor::default().run(async {
+        let builder = Client::builder().driver(Driver::Glommio);
+        let client = builder.connect(broker.addresses()).await.expect("the broker");
+        let producer = client.producer("orders").build().await.expect("the topic");
+        let delivery = producer.send(Record::new("x")).await.expect("admitted");
+        while broker.seen(Kind::Produce).is_empty() {
+            glommio_ng::timer::sleep(Duration::from_millis(1)).await;
+        }
+        (producer, delivery)
+    });
+    assert!(delivery.wait().is_err(), "its outcome is unknown");
+    assert_eq!(block_on(producer.send(Record::new("x"))).err(), Some(SendError::Closed));
 }

@@ -1,13 +1,15 @@
 //! A task of the application's own glommio executor, with its sockets on that executor's ring.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::panic::catch_unwind;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::select;
@@ -22,6 +24,7 @@ use super::{RECEIVE_BYTES, Runtime, World, gather, keepalive, while_alive};
 use crate::command::Orders;
 use crate::driver::DriverConfig;
 use crate::driver::link::{End, Link};
+use crate::driver::lock::Lock;
 use crate::error::ConnectError;
 
 pub(crate) fn start(config: DriverConfig, orders: Orders) -> Result<(), ConnectError> {
@@ -32,8 +35,44 @@ pub(crate) fn start(config: DriverConfig, orders: Orders) -> Result<(), ConnectE
     let runtime = Runtime::new(World::Glommio);
     spawn_local(keep(Arc::clone(&runtime.timers))).detach();
     // Nobody joins it: it ends by itself, and a panic there shows as closed handles.
-    spawn_local(runtime.run(config, orders)).detach();
+    spawn_local(live(runtime.run(config, orders))).detach();
     Ok(())
+}
+
+/// Runs a driver until it ends, or its executor does.
+///
+/// An executor that goes forgets the tasks that wait, and never drops them: who waits for a record's ack would wait for ever. But it
+/// drops the wakers of its timers, so that of a timer that never fires takes the driver with it.
+async fn live(driver: impl Future<Output = ()> + Send + 'static) {
+    let driver: Held = Arc::new(Lock::new(Some(Box::pin(driver))));
+    let mut never = pin!(Timer::new(NEVER));
+    let guard = Waker::from(Arc::new(Guard(Arc::clone(&driver))));
+    let _pending = never.as_mut().poll(&mut Context::from_waker(&guard));
+    drop(guard);
+    poll_fn(|context| match &mut *driver.lock() {
+        Some(driver) => driver.as_mut().poll(context),
+        None => Poll::Ready(()),
+    })
+    .await;
+}
+
+/// A century.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+type Held = Arc<Lock<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>;
+
+/// Takes a driver with it.
+struct Guard(Held);
+
+impl Wake for Guard {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let driver = self.0.lock().take();
+        drop(driver);
+    }
 }
 
 async fn keep(timers: Arc<Timers>) {
