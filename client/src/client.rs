@@ -106,7 +106,7 @@ impl ClientBuilder {
 
     /// Starts the driver and connects: to the first address that answers, once each.
     ///
-    /// Host names are looked up on the driver's thread by the system's resolver.
+    /// Host names are looked up by the system's resolver, on a thread of its own.
     pub async fn connect<A>(self, addresses: impl IntoIterator<Item = A>) -> Result<Client, ConnectError>
     where
         A: Into<String>,

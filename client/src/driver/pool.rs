@@ -4,9 +4,11 @@
 //! never cancelled by one of them; two attempts are apart by the back-off, also when connections are cut as soon as they are made.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use ringlog_protocol::Kind;
 use ringlog_protocol::messages::{MetadataRequest, TopicMetadata};
@@ -147,7 +149,7 @@ impl Pool {
     async fn connect_to(&self, name: &Arc<str>, shard: Option<u32>) -> Result<Arc<Link>, ConnectError> {
         let limit = self.config.connect_timeout;
         let mut failure = bad_address(name, "the host name has no address");
-        for address in resolve(name)? {
+        for address in resolve(name).await? {
             let opening = Link::open(&self.runtime, &self.config, name, address, shard);
             let opened = self.runtime.timeout(limit, opening).await;
             failure = match opened {
@@ -256,13 +258,23 @@ fn joined(before: ConnectError, error: ConnectError) -> ConnectError {
     }
 }
 
-/// The addresses of `HOST:PORT`. A host name is looked up by the system's resolver, which blocks the driver's thread.
-fn resolve(name: &Arc<str>) -> Result<Vec<SocketAddr>, ConnectError> {
+/// The addresses of `HOST:PORT`. The system's resolver may block for seconds, so a host name is looked up on a thread of its own.
+async fn resolve(name: &Arc<str>) -> Result<Vec<SocketAddr>, ConnectError> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
     }
-    let found = name.to_socket_addrs().map_err(|error| bad_address(name, &error.to_string()))?;
-    Ok(found.collect())
+    let (tell, found) = flume::bounded(1);
+    let host = Arc::clone(name);
+    let look_up = move || {
+        // One that is gone does not want its answer.
+        let _ = tell.send(host.to_socket_addrs().map(Vec::from_iter));
+    };
+    let started = thread::Builder::new().name("ringlog-resolver".into()).spawn(look_up);
+    let found = match started {
+        Ok(_) => found.recv_async().await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())),
+        Err(error) => Err(error),
+    };
+    found.map_err(|error| bad_address(name, &error.to_string()))
 }
 
 fn bad_address(name: &Arc<str>, reason: &str) -> ConnectError {

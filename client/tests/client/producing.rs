@@ -394,3 +394,10 @@ fn a_broker_that_takes_no_bytes_is_given_up_with_its_socket() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[test]
+fn a_host_name_is_looked_up() {
+    let broker = FakeBroker::start(1, |_| Verdict::Serve);
+    let name = format!("localhost:{}", broker.address.port());
+    assert!(world::connect(Client::builder(), &[name]).is_ok());
+}
