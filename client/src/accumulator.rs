@@ -8,6 +8,8 @@
 //! - The lock is held for pushing one record or taking one batch; compressing and checksums happen outside.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -58,10 +60,19 @@ struct State {
     progress: InOrder,
     /// Batches before this one do not linger.
     flush_before: u64,
-    flushing: Vec<(u64, Waker)>,
+    flushing: Vec<Flushing>,
+    last_flush: u64,
     failed_records: u64,
     closing: bool,
     orphaned: bool,
+}
+
+/// One who waits for every batch before `mark`.
+#[derive(Debug)]
+struct Flushing {
+    id: u64,
+    mark: u64,
+    waker: Waker,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +153,7 @@ impl Accumulator {
             progress: InOrder::default(),
             flush_before: 0,
             flushing: Vec::new(),
+            last_flush: 0,
             failed_records: 0,
             closing: false,
             orphaned: false,
@@ -281,7 +293,7 @@ impl Accumulator {
         }
     }
 
-    /// Lets all that was admitted so far go at once. Gives the mark for `poll_flushed`, and whether to ring.
+    /// Lets all that was admitted so far go at once. Gives the mark for `flushed`, and whether to ring.
     pub fn begin_flush(&self) -> (u64, bool) {
         let mut state = self.lock();
         state.flush_before = state.progress.next();
@@ -293,16 +305,9 @@ impl Accumulator {
         (state.flush_before, state.must_ring())
     }
 
-    /// Ready when every batch before `mark` has its outcome.
-    pub fn poll_flushed(&self, mark: u64, context: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if state.progress.all_before(mark) {
-            return Poll::Ready(());
-        }
-        if !state.flushing.iter().any(|(other, waker)| *other == mark && waker.will_wake(context.waker())) {
-            state.flushing.push((mark, context.waker().clone()));
-        }
-        Poll::Pending
+    /// Waits until every batch before `mark` has its outcome.
+    pub fn flushed(&self, mark: u64) -> Flushed<'_> {
+        Flushed { shared: self, mark, id: None }
     }
 
     /// Records that were admitted and failed, since the beginning.
@@ -325,13 +330,14 @@ impl Accumulator {
     pub fn close(&self) -> bool {
         let mut state = self.lock();
         state.closing = true;
-        for (_, waker) in std::mem::take(&mut state.waiting) {
-            waker.wake();
-        }
+        let refused = std::mem::take(&mut state.waiting);
         for partition in 0..state.partitions.len() as u32 {
             state.mark_dirty(partition);
         }
-        state.must_ring()
+        let ring = state.must_ring();
+        drop(state);
+        refused.into_iter().for_each(|(_, waker)| waker.wake());
+        ring
     }
 
     /// Closes, and fails all that was not taken.
@@ -351,24 +357,17 @@ impl Accumulator {
     }
 
     fn settled(&self, batch: &Batch, failed: bool) {
-        let flushed = {
-            let mut state = self.lock();
-            state.used_bytes -= batch.charge;
-            state.progress.finish(batch.sequence);
-            if failed {
-                state.failed_records += u64::from(batch.records);
-            }
-            if let Some((_, waker)) = state.waiting.front() {
-                waker.wake_by_ref();
-            }
-            let State { progress, flushing, .. } = &mut *state;
-            let (flushed, left) = std::mem::take(flushing)
-                .into_iter()
-                .partition::<Vec<_>, _>(|(mark, _)| progress.all_before(*mark));
-            *flushing = left;
-            flushed
-        };
-        flushed.into_iter().for_each(|(_, waker)| waker.wake());
+        let mut state = self.lock();
+        state.used_bytes -= batch.charge;
+        state.progress.finish(batch.sequence);
+        if failed {
+            state.failed_records += u64::from(batch.records);
+        }
+        let admitted = state.waiting.front().map(|(_, waker)| waker.clone());
+        let State { progress, flushing, .. } = &mut *state;
+        let flushed: Vec<_> = flushing.extract_if(.., |one| progress.all_before(one.mark)).collect();
+        drop(state);
+        admitted.into_iter().chain(flushed.into_iter().map(|one| one.waker)).for_each(Waker::wake);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -454,6 +453,44 @@ impl State {
                 self.waiting.push_back((self.next_ticket, waker.clone()));
                 self.next_ticket += 1;
             }
+        }
+    }
+}
+
+/// See [`Accumulator::flushed`].
+pub(crate) struct Flushed<'a> {
+    shared: &'a Accumulator,
+    mark: u64,
+    id: Option<u64>,
+}
+
+impl Future for Flushed<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.shared.lock();
+        if state.progress.all_before(self.mark) {
+            return Poll::Ready(());
+        }
+        let waker = context.waker();
+        match state.flushing.iter_mut().find(|one| Some(one.id) == self.id) {
+            Some(mine) => mine.waker.clone_from(waker),
+            None => {
+                state.last_flush += 1;
+                let id = state.last_flush;
+                state.flushing.push(Flushing { id, mark: self.mark, waker: waker.clone() });
+                drop(state);
+                self.id = Some(id);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Flushed<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.lock().flushing.retain(|one| one.id != id);
         }
     }
 }

@@ -189,7 +189,7 @@ impl Inbox {
     pub fn abandon(&self) {
         let mut state = self.lock();
         state.driver_gone = true;
-        state.wake();
+        wake(state);
     }
 
     /// Where a partition's records are wanted from.
@@ -221,7 +221,7 @@ impl Inbox {
         }
         if was_empty && !shelf.queue.is_empty() {
             state.ring.push_back(place);
-            state.wake();
+            wake(state);
         }
     }
 
@@ -237,7 +237,7 @@ impl Inbox {
         if !queued {
             state.ring.push_back(place);
         }
-        state.wake();
+        wake(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -245,12 +245,11 @@ impl Inbox {
     }
 }
 
-impl State {
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
+/// Wakes the application, which wants the lock as soon as it is awake.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    waker.into_iter().for_each(Waker::wake);
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ impl Producer {
         let (mark, ring) = shared.begin_flush();
         // If the driver is gone, its end has settled everything.
         let _ = self.handle.told(ring);
-        std::future::poll_fn(|context| shared.poll_flushed(mark, context)).await;
+        shared.flushed(mark).await;
     }
 
     /// Admits nothing more, sends what is left, and waits for the acks, at most for `deadline`. What has no ack then fails:

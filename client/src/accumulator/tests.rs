@@ -150,3 +150,17 @@ fn the_end_of_everything_fails_what_was_never_taken() {
     drop(accumulator);
     assert_eq!(delivery.try_result(), Some(Err(DeliveryError::Closed)));
 }
+
+#[test]
+fn a_flush_that_is_given_up_leaves_nothing_behind() {
+    let accumulator = accumulator(10_000, Duration::ZERO);
+    assert!(admit(&accumulator, 1));
+    let (mark, _) = accumulator.begin_flush();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut stays = accumulator.flushed(mark);
+    assert!(Pin::new(&mut stays).poll(&mut context).is_pending());
+    assert!(Pin::new(&mut accumulator.flushed(mark)).poll(&mut context).is_pending());
+    assert_eq!(accumulator.lock().flushing.len(), 1);
+    take(&accumulator).settle(Ok(0));
+    assert!(Pin::new(&mut stays).poll(&mut context).is_ready());
+}

@@ -259,10 +259,7 @@ impl Engine {
             _ => return,
         };
         let (mark, _) = shared.begin_flush();
-        let _ = self
-            .runtime
-            .timeout(deadline, std::future::poll_fn(|context| shared.poll_flushed(mark, context)))
-            .await;
+        let _ = self.runtime.timeout(deadline, shared.flushed(mark)).await;
         let removed = self.handles.lock().remove(&id);
         drop(removed);
         self.gone.notify_all();
