@@ -133,9 +133,10 @@ mod tests {
     fn work_of_our_own_counts() {
         let busy = Busy::begin(&[]).unwrap();
         let begun = Instant::now();
-        while begun.elapsed().as_millis() < 100 {
+        // Beside other programs our share may be small, and the kernel counts theirs in whole ticks.
+        while busy.seconds().unwrap() == 0.0 {
+            assert!(begun.elapsed().as_secs() < 60, "work was done all the time");
             std::hint::spin_loop();
         }
-        assert!(busy.seconds().unwrap() > 0.0);
     }
 }
