@@ -73,6 +73,15 @@ impl Op {
         }
     }
 
+    /// Whether it reads or writes a file at an offset. It cannot be cancelled, so no cancellation overtakes it.
+    pub(crate) fn moves_file_bytes(&self) -> bool {
+        match self {
+            Op::Write { .. } => true,
+            Op::Read { offset, .. } => *offset != u64::MAX,
+            _ => false,
+        }
+    }
+
     /// Whether a cancellation can shorten it. Operations on files run to their end.
     pub(crate) fn is_cancellable(&self) -> bool {
         match self {

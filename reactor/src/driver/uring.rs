@@ -5,7 +5,8 @@
 //!   into its [`Scratch`] (iovecs, message header, addresses). Neither moves nor is freed before the operation's last
 //!   completion, because the entry is not removed before.
 //! - `in_flight` counts every submission that will still complete: the ring is freed only at zero.
-//! - Submissions leave in the order they were made, so a close never overtakes an operation on its descriptor.
+//! - Submissions leave in the order they were made, but for reads and writes of files, and closes: those leave behind all
+//!   others of the same turn, in their own order. A close never overtakes an operation on its descriptor.
 
 use std::collections::VecDeque;
 use std::io;
@@ -38,6 +39,9 @@ pub(crate) struct Uring {
     scratch: Vec<Scratch>,
     /// Submissions that found the queue full.
     backlog: VecDeque<squeue::Entry>,
+    /// Reads and writes of files, and closes, of this turn. The kernel carries a direct write to the device inside the
+    /// system call that submits it, and what comes behind it waits for that: replies go first.
+    behind: Vec<squeue::Entry>,
     reaped: VecDeque<cqueue::Entry>,
     doorbell: RawFd,
     /// Where the kernel puts the doorbell's count.
@@ -84,6 +88,7 @@ impl Uring {
             pool: Rc::new(pool),
             scratch: Vec::new(),
             backlog: VecDeque::new(),
+            behind: Vec::new(),
             reaped: VecDeque::new(),
             doorbell,
             rung: Box::new(0),
@@ -98,8 +103,8 @@ impl Uring {
         if self.scratch.len() <= key.index() {
             self.scratch.resize_with(key.index() + 1, Scratch::default);
         }
-        let entry = prepare(op, &mut self.scratch[key.index()]);
-        self.push(entry.user_data(key.to_u64()));
+        let entry = prepare(op, &mut self.scratch[key.index()]).user_data(key.to_u64());
+        if op.moves_file_bytes() { self.push_behind(entry) } else { self.push(entry) }
     }
 
     pub(crate) fn cancel(&mut self, key: Key) {
@@ -107,7 +112,7 @@ impl Uring {
     }
 
     pub(crate) fn close(&mut self, fd: RawFd) {
-        self.push(opcode::Close::new(Fd(fd)).build().user_data(UNWATCHED));
+        self.push_behind(opcode::Close::new(Fd(fd)).build().user_data(UNWATCHED));
     }
 
     fn listen_for_doorbell(&mut self) {
@@ -119,6 +124,15 @@ impl Uring {
 
     fn push(&mut self, entry: squeue::Entry) {
         self.in_flight += 1;
+        self.enqueue(entry);
+    }
+
+    fn push_behind(&mut self, entry: squeue::Entry) {
+        self.in_flight += 1;
+        self.behind.push(entry);
+    }
+
+    fn enqueue(&mut self, entry: squeue::Entry) {
         if self.backlog.is_empty() && self.try_push(&entry) {
             return;
         }
@@ -130,8 +144,11 @@ impl Uring {
         unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 
-    /// Moves the backlog into the queue as far as it goes.
+    /// Moves what has not gone into the queue there, as far as it goes.
     fn refill(&mut self) {
+        let mut behind = std::mem::take(&mut self.behind);
+        behind.drain(..).for_each(|entry| self.enqueue(entry));
+        self.behind = behind;
         while let Some(entry) = self.backlog.pop_front() {
             if !self.try_push(&entry) {
                 self.backlog.push_front(entry);
