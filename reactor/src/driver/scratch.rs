@@ -17,6 +17,13 @@ pub(crate) struct Scratch {
     statx: Option<Box<libc::statx>>,
 }
 
+/// What is to be sent, for the kernel.
+pub(crate) enum Outgoing {
+    /// One run of memory: the kernel has no header and no list of slices to copy in.
+    Slice(*const u8, u32),
+    Message(*const libc::msghdr),
+}
+
 impl Scratch {
     /// Describes the front of `data`, with neighbours in memory merged: a frame made of several slices of one
     /// aligned buffer stays one aligned write.
@@ -40,13 +47,18 @@ impl Scratch {
         (self.slices.as_ptr(), self.slices.len() as u32)
     }
 
-    /// The same, as a message to send.
-    pub(crate) fn message(&mut self, data: &Gather) -> *const libc::msghdr {
-        let (slices, count) = self.gather(data);
+    /// The same, to send: as a message only if it must be one.
+    pub(crate) fn outgoing(&mut self, data: &Gather) -> Outgoing {
+        self.gather(data);
+        if let [only] = self.slices[..]
+            && let Ok(len) = u32::try_from(only.iov_len)
+        {
+            return Outgoing::Slice(only.iov_base.cast(), len);
+        }
         let message = self.message.get_or_insert_with(|| Box::new(sys::empty_message()));
-        message.msg_iov = slices.cast_mut();
-        message.msg_iovlen = count as usize;
-        &raw const **message
+        message.msg_iov = self.slices.as_mut_ptr();
+        message.msg_iovlen = self.slices.len();
+        Outgoing::Message(&raw const **message)
     }
 
     pub(crate) fn address(&mut self, address: SocketAddr) -> (*const libc::sockaddr, libc::socklen_t) {

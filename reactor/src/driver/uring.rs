@@ -18,7 +18,7 @@ use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use crate::descriptor::Descriptor;
-use crate::driver::scratch::Scratch;
+use crate::driver::scratch::{Outgoing, Scratch};
 use crate::op::{Completion, Entry, Item, Op};
 use crate::pool::Pool;
 use crate::slab::{Key, Slab};
@@ -330,7 +330,12 @@ fn prepare(op: &mut Op, scratch: &mut Scratch) -> squeue::Entry {
         Op::Send { fd, data } => {
             // MSG_WAITALL: the kernel itself goes on after a short send.
             let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-            opcode::SendMsg::new(Fd(*fd), scratch.message(data)).flags(flags as u32).build()
+            match scratch.outgoing(data) {
+                Outgoing::Slice(start, len) => opcode::Send::new(Fd(*fd), start, len).flags(flags).build(),
+                Outgoing::Message(message) => {
+                    opcode::SendMsg::new(Fd(*fd), message).flags(flags as u32).build()
+                }
+            }
         }
     }
 }
