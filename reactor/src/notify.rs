@@ -17,6 +17,8 @@ struct State {
     /// How many times everybody was notified.
     round: u64,
     waiting: Slab<Waker>,
+    /// Empty; its memory is that of the last round.
+    spare: Vec<Waker>,
 }
 
 /// Wakes all who wait, on one core. Clones are handles to the same thing.
@@ -33,17 +35,18 @@ impl Notify {
 
     /// Resolves every [`Notified`] made so far.
     pub fn notify_all(&self) {
-        let woken: Vec<Waker> = {
-            let mut state = self.state.borrow_mut();
+        let mut woken = {
+            let state = &mut *self.state.borrow_mut();
             state.round += 1;
             if state.waiting.is_empty() {
                 return;
             }
-            let keys = state.waiting.keys();
-            keys.into_iter().filter_map(|key| state.waiting.remove(key)).collect()
+            state.waiting.take_all(&mut state.spare);
+            std::mem::take(&mut state.spare)
         };
         // Outside the borrow: a waker may run code that comes back here.
-        woken.into_iter().for_each(Waker::wake);
+        woken.drain(..).for_each(Waker::wake);
+        self.state.borrow_mut().spare = woken;
     }
 
     /// A future that resolves at the next [`notify_all`](Notify::notify_all) after this call.

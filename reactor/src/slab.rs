@@ -31,6 +31,15 @@ struct Slot<T> {
     value: Option<T>,
 }
 
+impl<T> Slot<T> {
+    /// Ends this use of the slot, if it is used.
+    fn take(&mut self) -> Option<T> {
+        let value = self.value.take()?;
+        self.generation = (self.generation + 1) & GENERATION_MASK;
+        Some(value)
+    }
+}
+
 /// See the head of this file.
 pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
@@ -68,10 +77,18 @@ impl<T> Slab<T> {
         if slot.generation != key.generation {
             return None;
         }
-        let value = slot.value.take()?;
-        slot.generation = (slot.generation + 1) & GENERATION_MASK;
+        let value = slot.take()?;
         self.free.push(key.index);
         Some(value)
+    }
+
+    /// Moves all values to the end of `to`, in slot order.
+    pub(crate) fn take_all(&mut self, to: &mut Vec<T>) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Some(value) = slot.take() else { continue };
+            self.free.push(index as u32);
+            to.push(value);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -104,6 +121,22 @@ mod tests {
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get_mut(second), Some(&mut "second"));
         assert_eq!(slab.keys(), vec![second]);
+    }
+
+    #[test]
+    fn all_values_are_taken_in_slot_order() {
+        let mut slab = Slab::default();
+        let first = slab.insert("first");
+        let gone = slab.insert("gone");
+        slab.insert("last");
+        slab.remove(gone);
+        let mut taken = vec!["before"];
+        slab.take_all(&mut taken);
+        assert_eq!(taken, ["before", "first", "last"]);
+        assert!(slab.is_empty());
+        assert_eq!(slab.get_mut(first), None);
+        let again = slab.insert("again");
+        assert_eq!(slab.get_mut(again), Some(&mut "again"));
     }
 
     #[test]
