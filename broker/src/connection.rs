@@ -13,7 +13,7 @@ use std::rc::Rc;
 use bytes::{Buf, Bytes};
 use ringlog_protocol::{ErrorCode, Frame, FrameError, Kind, split_frame};
 use ringlog_reactor::net::TcpStream;
-use ringlog_reactor::{Elapsed, Instant, Notify, now, timeout};
+use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, timeout};
 
 use crate::dispatch::{Handled, dispatch, route};
 use crate::gather::{Fill, GatherPermit, PartialFrame};
@@ -129,9 +129,11 @@ impl Connection {
 
     async fn send(self: Rc<Self>) {
         let outbox = self.session.outbox();
-        while let Some(pieces) = outbox.take().await {
+        let mut watchdog = Watchdog::new(STALLED_AFTER);
+        let mut pieces = Vec::new();
+        while outbox.take(&mut pieces).await {
             let bytes = pieces.iter().map(Bytes::len).sum();
-            match timeout(STALLED_AFTER, self.stream.send(pieces)).await {
+            match watchdog.watch(self.stream.send_from(&mut pieces)).await {
                 Ok(Ok(())) => outbox.sent(bytes),
                 Ok(Err(_)) => break,
                 Err(Elapsed) => {

@@ -119,8 +119,10 @@ impl Link {
     }
 
     async fn answer(self: Rc<Self>, shard: Rc<Shard>) {
-        while let Some(pieces) = self.session.outbox().take().await {
+        let mut pieces = Vec::new();
+        while self.session.outbox().take(&mut pieces).await {
             self.unsettled.set(pieces.iter().map(Bytes::len).sum());
+            let pieces = std::mem::take(&mut pieces);
             let replies = PeerMessage::Replies { connection: self.client, from: shard.index(), pieces };
             shard.peers().tell(self.client.home, replies).await;
             while self.unsettled.get() > 0 {

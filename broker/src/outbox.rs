@@ -100,26 +100,26 @@ impl Outbox {
         }
     }
 
-    /// Waits for something to send and takes at most one gather send's worth; `None` once closed.
-    pub async fn take(&self) -> Option<Vec<Bytes>> {
+    /// Waits for something to send and moves at most one gather send's worth into `taken`, which is empty; false once closed.
+    pub async fn take(&self, taken: &mut Vec<Bytes>) -> bool {
         loop {
             if self.closed.get() {
-                return None;
+                return false;
             }
             let arrived = self.arrived.notified();
-            let batch = self.take_now();
-            if !batch.is_empty() {
-                return Some(batch);
+            self.take_now(taken);
+            if !taken.is_empty() {
+                return true;
             }
             arrived.await;
         }
     }
 
-    /// Takes at most one gather send's worth of what is there.
-    pub fn take_now(&self) -> Vec<Bytes> {
+    /// Moves at most one gather send's worth of what is there into `taken`, which is empty.
+    fn take_now(&self, taken: &mut Vec<Bytes>) {
+        debug_assert!(taken.is_empty(), "what was taken before was sent");
         self.seal_small();
         let mut queue = self.pieces.borrow_mut();
-        let mut taken = Vec::with_capacity(queue.len().min(SEND_PIECES));
         let mut bytes = 0;
         while taken.len() < SEND_PIECES && bytes < SEND_BYTES {
             let Some(mut piece) = queue.pop_front() else { break };
@@ -130,7 +130,6 @@ impl Outbox {
             taken.push(piece);
         }
         self.in_flight.set(self.in_flight.get() + bytes);
-        taken
     }
 
     /// Tells that this many bytes have left: only then is there room for more.
@@ -190,6 +189,12 @@ impl Drop for Reservation {
 mod tests {
     use super::*;
 
+    fn take(outbox: &Outbox) -> Vec<Bytes> {
+        let mut taken = Vec::new();
+        outbox.take_now(&mut taken);
+        taken
+    }
+
     #[test]
     fn pieces_leave_in_the_order_they_came() {
         let outbox = Outbox::default();
@@ -197,7 +202,7 @@ mod tests {
         outbox.push_small(|to| to.extend_from_slice(b"c"));
         outbox.push_pieces([Bytes::from_static(b"de"), Bytes::from_static(b"f")]);
         outbox.push_small(|to| to.extend_from_slice(b"g"));
-        assert_eq!(outbox.take_now().concat(), b"abcdefg");
+        assert_eq!(take(&outbox).concat(), b"abcdefg");
         outbox.sent(7);
         assert_eq!(outbox.bytes.get(), 0);
     }
@@ -207,7 +212,7 @@ mod tests {
         let outbox = Outbox::default();
         outbox.push_pieces([Bytes::from(vec![0; OUTBOX_BYTES])]);
         assert!(outbox.is_full());
-        let taken: usize = outbox.take_now().iter().map(Bytes::len).sum();
+        let taken: usize = take(&outbox).iter().map(Bytes::len).sum();
         assert_eq!(taken, SEND_BYTES);
         assert!(outbox.is_full(), "taken is not sent");
         outbox.sent(taken);
@@ -219,13 +224,13 @@ mod tests {
         let chunk = Bytes::from(vec![7; 1 << 20]);
         let outbox = Outbox::default();
         outbox.push_pieces([chunk.slice(..100)]);
-        let first = outbox.take_now();
+        let first = take(&outbox);
         assert_eq!(first[0].as_ptr(), chunk.as_ptr(), "a reader that keeps up costs no copy");
         outbox.push_pieces([chunk.slice(100..200), chunk.slice(200..300)]);
         drop(first);
         assert!(chunk.is_unique(), "what waits behind it is a copy");
         outbox.sent(100);
-        assert_eq!(outbox.take_now().concat(), vec![7; 200]);
+        assert_eq!(take(&outbox).concat(), vec![7; 200]);
     }
 
     #[test]

@@ -58,4 +58,4 @@ pub use clock::{Instant, now, random_u64, wall_clock_ms};
 pub use executor::{Task, spawn, yield_now};
 pub use notify::{Notified, Notify};
 pub use runtime::{CoreConfig, CorePanic, CoreThread, WaitPolicy, launch, run};
-pub use timer::{Elapsed, Sleep, sleep, sleep_until, timeout};
+pub use timer::{Elapsed, Sleep, Watchdog, sleep, sleep_until, timeout};

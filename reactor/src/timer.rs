@@ -30,6 +30,10 @@ impl Timers {
         (id, self.waiting.insert((deadline, id), waker))
     }
 
+    fn is_set(&self, deadline: Instant, id: u64) -> bool {
+        self.waiting.contains_key(&(deadline, id))
+    }
+
     fn remove(&mut self, deadline: Instant, id: u64) -> Option<Waker> {
         self.waiting.remove(&(deadline, id))
     }
@@ -88,6 +92,12 @@ impl Future for Sleep {
 }
 
 impl Sleep {
+    /// Whether it waits among the timers.
+    fn is_set(&self) -> bool {
+        let Some(id) = self.id else { return false };
+        core::with(|core| self.core == Some(core.id()) && core.timers().borrow().is_set(self.deadline, id))
+    }
+
     fn forget(&mut self) {
         let (Some(id), Some(owner)) = (self.id.take(), self.core.take()) else { return };
         let removed = core::try_with(|core| {
@@ -100,6 +110,45 @@ impl Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         self.forget();
+    }
+}
+
+/// Bounds how long each of many futures may take, one after the other, with one timer for all of them: most end long before
+/// it would fire, and then it is neither set nor taken back for them. For use in one task.
+#[derive(Debug)]
+pub struct Watchdog {
+    limit: Duration,
+    /// Set for some earlier future, so it fires no later than the limit of the one that runs.
+    alarm: Sleep,
+}
+
+impl Watchdog {
+    /// Every future may take this long.
+    pub fn new(limit: Duration) -> Watchdog {
+        Watchdog { limit, alarm: sleep(limit) }
+    }
+
+    /// Runs `future` as [`timeout`] does.
+    pub async fn watch<F: Future>(&mut self, future: F) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        let mut end = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            let end = *end.get_or_insert_with(|| now() + self.limit);
+            if self.alarm.is_set() {
+                return Poll::Pending;
+            }
+            while Pin::new(&mut self.alarm).poll(cx).is_ready() {
+                if self.alarm.deadline >= end {
+                    return Poll::Ready(Err(Elapsed));
+                }
+                self.alarm = sleep_until(end);
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -118,4 +167,36 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Outp
         Poll::Pending => limit.as_mut().poll(cx).map(|()| Err(Elapsed)),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::Simulation;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_watchdog_gives_each_future_the_whole_limit() {
+        Simulation::new(1).run(async {
+            let mut watchdog = Watchdog::new(LIMIT);
+            // The timer that was set for the first fires in the middle of the second.
+            for seconds in [6, 9, 9] {
+                assert_eq!(watchdog.watch(sleep(Duration::from_secs(seconds))).await, Ok(()));
+            }
+            sleep(LIMIT * 5).await;
+            assert_eq!(watchdog.watch(sleep(Duration::from_secs(9))).await, Ok(()));
+        });
+    }
+
+    #[test]
+    fn a_watchdog_ends_the_future_that_takes_too_long() {
+        Simulation::new(1).run(async {
+            let mut watchdog = Watchdog::new(LIMIT);
+            assert_eq!(watchdog.watch(sleep(LIMIT / 2)).await, Ok(()));
+            assert_eq!(watchdog.watch(sleep(LIMIT * 2)).await, Err(Elapsed));
+            assert_eq!(watchdog.watch(std::future::ready(7)).await, Ok(7));
+            assert_eq!(watchdog.watch(std::future::pending::<()>()).await, Err(Elapsed));
+        });
+    }
 }
