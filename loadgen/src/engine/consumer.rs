@@ -55,7 +55,7 @@ impl Reading {
 
     /// It cannot go on.
     pub fn trouble(&self, error: &TargetError) {
-        self.worker.trouble(format!("consumer {}: {error}", self.index));
+        self.worker.consumer_ended(format!("consumer {}: {error}", self.index));
     }
 
     fn take(&self, records: &[Incoming]) {

@@ -253,6 +253,12 @@ impl Coordinator<'_> {
                 Next::Event(Event::Trouble(words)) if !self.plan.keep_going && !stopping => {
                     stopping = self.stop_publishing(words);
                 }
+                Next::Event(Event::ConsumerEnded(words)) => {
+                    self.add_reason(words.clone());
+                    if !self.plan.keep_going && !stopping {
+                        stopping = self.stop_publishing(words);
+                    }
+                }
                 Next::Event(Event::Trouble(words)) => {
                     self.reason.get_or_insert(words);
                 }
@@ -355,8 +361,8 @@ impl Coordinator<'_> {
         while consumed.contains(&false) {
             match self.next_of().await {
                 Some((index, Event::Consumed)) => consumed[index as usize] = true,
-                Some((_, Event::Trouble(words) | Event::Failed(words))) => {
-                    self.reason.get_or_insert(words);
+                Some((_, Event::Trouble(words) | Event::Failed(words) | Event::ConsumerEnded(words))) => {
+                    self.add_reason(words);
                     return false;
                 }
                 Some(_) => {}
@@ -376,17 +382,21 @@ impl Coordinator<'_> {
                             "consumers received nothing for {:?}, {left} records before the end",
                             silence.limit
                         );
-                        // An earlier trouble is its cause at most, and does not say what is missing.
-                        self.reason = Some(match self.reason.take() {
-                            Some(before) => format!("{before}; then {words}"),
-                            None => words,
-                        });
+                        self.add_reason(words);
                         return false;
                     }
                 }
             }
         }
         true
+    }
+
+    /// An earlier trouble may be the cause of a later one, and does not say what is missing since then.
+    fn add_reason(&mut self, words: String) {
+        self.reason = Some(match self.reason.take() {
+            Some(before) => format!("{before}; then {words}"),
+            None => words,
+        });
     }
 
     /// Ends the workers and takes what they have.

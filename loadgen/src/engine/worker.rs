@@ -57,6 +57,8 @@ pub enum Event {
     Ready,
     /// Something went wrong that ends the run, unless it keeps going.
     Trouble(String),
+    /// A consumer gets nothing more. Said of each, whatever went wrong before.
+    ConsumerEnded(String),
     /// Nothing more is begun, and every record has its answer.
     Published,
     /// What is in the topics now.
@@ -373,6 +375,11 @@ impl Worker {
         if !self.troubled.replace(true) {
             self.say(Event::Trouble(words));
         }
+    }
+
+    /// A consumer cannot go on.
+    pub fn consumer_ended(&self, words: String) {
+        self.say(Event::ConsumerEnded(words));
     }
 
     pub fn measures(&self, due_ns: u64) -> bool {
