@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Broker, Model, Started, batch, find_in_journal, flip, on_ring, patched, read_all};
@@ -24,6 +25,10 @@ fn crashed(dir: &Path, rounds: u32) -> (Broker, Model) {
             model.append(&started, round % 2, 1000).await;
         }
         assert_eq!(started.stores[0].stats().checkpoints, 0, "all is in the journal only");
+        // They are made beside the appends, and a later life is to find them all.
+        while started.stores[0].stats().journal_files_made < broker.journal_files.into() {
+            ringlog_reactor::sleep(Duration::from_millis(1)).await;
+        }
     });
     (broker, model)
 }
