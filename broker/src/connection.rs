@@ -9,15 +9,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use ringlog_protocol::{ErrorCode, Frame, FrameError, Kind, split_frame};
-use ringlog_reactor::net::TcpStream;
+use ringlog_reactor::net::{RecvBuf, TcpStream};
 use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, timeout};
 
-use crate::dispatch::{Handled, dispatch, route};
+use crate::dispatch::{Handled, dispatch, dispatch_gathered, route};
 use crate::gather::{Fill, GatherPermit, PartialFrame};
-use crate::limits::{FORWARD_BYTES, GATHER_FREE_BYTES, MAX_SUBSCRIPTIONS, STALLED_AFTER};
+use crate::limits::{FORWARD_BYTES, GATHER_FREE_BYTES, MAX_SUBSCRIPTIONS, PEEK_BYTES, STALLED_AFTER};
 use crate::outbox::Outbox;
 use crate::peers::{ConnectionId, PeerMessage};
 use crate::session::Session;
@@ -31,6 +32,8 @@ pub struct Connection {
     partial: RefCell<PartialFrame>,
     /// When the frame in `partial` began, or went on after a pause of ours.
     frame_began: Cell<Instant>,
+    /// The last bytes that came were those of a large frame.
+    after_large: Cell<bool>,
     /// Requests on their way to other cores: their bytes, and the memory that the large ones hold.
     forwarding: RefCell<VecDeque<(usize, Option<GatherPermit>)>>,
     forwarded: Notify,
@@ -50,6 +53,16 @@ enum Pause {
     Memory(usize),
     /// A request belongs to another core.
     Forward { shard: u32, frame: Bytes },
+}
+
+/// What becomes of a whole frame.
+enum Admitted {
+    /// It is to be handled, by this shard.
+    Here,
+    /// It was answered already.
+    Refused,
+    /// It must wait, or go to another core.
+    Later(Pause),
 }
 
 /// Why a connection ended.
@@ -81,6 +94,7 @@ impl Connection {
             session,
             partial: RefCell::default(),
             frame_began: Cell::new(now()),
+            after_large: Cell::new(false),
             forwarding: RefCell::default(),
             forwarded: Notify::new(),
             linked: RefCell::default(),
@@ -147,11 +161,20 @@ impl Connection {
 
     async fn receive(&self, shard: &Rc<Shard>) -> Result<(), Ending> {
         loop {
+            let lacks = self.partial.borrow().lacks();
+            if lacks > 0 {
+                if !self.receive_rest(lacks).await? {
+                    return Ok(());
+                }
+                if let (_, Some(pause)) = self.advance(shard, &[])? {
+                    self.finish(shard, Bytes::new(), pause).await?;
+                }
+                continue;
+            }
             let received = if self.partial.borrow().is_empty() {
-                self.stream.recv().await?
+                self.receive_some().await?
             } else {
-                let until = self.frame_began.get() + STALLED_AFTER;
-                timeout(until - now(), self.stream.recv()).await??
+                timeout(self.time_left(), self.receive_some()).await??
             };
             let Some(buffer) = received else { return Ok(()) };
             let (used, pause) = self.advance(shard, &buffer)?;
@@ -161,6 +184,29 @@ impl Connection {
                 self.finish(shard, rest, pause).await?;
             }
         }
+    }
+
+    /// How long the client may take for the frame it has begun.
+    fn time_left(&self) -> Duration {
+        self.frame_began.get() + STALLED_AFTER - now()
+    }
+
+    async fn receive_some(&self) -> std::io::Result<Option<RecvBuf>> {
+        if self.after_large.replace(false) && !self.stream.is_armed() {
+            let bytes = self.stream.recv_once(PEEK_BYTES).await?;
+            return Ok((!bytes.is_empty()).then(|| bytes.into()));
+        }
+        self.stream.recv().await
+    }
+
+    /// Receives what a large frame lacks straight into its memory. False if the stream ends before.
+    async fn receive_rest(&self, lacks: usize) -> Result<bool, Ending> {
+        let memory = std::mem::take(self.partial.borrow_mut().memory());
+        let memory = timeout(self.time_left(), self.stream.recv_into(memory, lacks)).await??;
+        self.after_large.set(true);
+        let mut partial = self.partial.borrow_mut();
+        *partial.memory() = memory;
+        Ok(partial.lacks() == 0)
     }
 
     /// Serves the rest of what was received, waiting as often as it must.
@@ -222,7 +268,11 @@ impl Connection {
                 Fill::Taken(taken) => input = &input[taken..],
             }
             let Some((frame, used)) = split_frame(partial.bytes())? else { return Ok((length, None)) };
-            let pause = self.serve_frame(shard, &frame, &partial.bytes()[..used])?;
+            let pause = match self.admit(shard, &frame, &partial.bytes()[..used]) {
+                Admitted::Here => self.conclude(dispatch_gathered(shard, &self.session, &mut partial))?,
+                Admitted::Refused => None,
+                Admitted::Later(pause) => Some(pause),
+            };
             if !matches!(pause, Some(Pause::Busy | Pause::NoRoom)) {
                 partial.clear();
             }
@@ -239,18 +289,30 @@ impl Connection {
         frame: &Frame<'_>,
         bytes: &[u8],
     ) -> Result<Option<Pause>, Ending> {
+        match self.admit(shard, frame, bytes) {
+            Admitted::Here => self.conclude(dispatch(shard, &self.session, frame)),
+            Admitted::Refused => Ok(None),
+            Admitted::Later(pause) => Ok(Some(pause)),
+        }
+    }
+
+    /// Whether a frame is to be handled here and now.
+    fn admit(&self, shard: &Rc<Shard>, frame: &Frame<'_>, bytes: &[u8]) -> Admitted {
         if self.session.is_busy() {
-            return Ok(Some(Pause::Busy));
+            return Admitted::Later(Pause::Busy);
         }
         let to = self.owner_of(shard, frame);
         let elsewhere = to != self.id.home && to < shard.peers().count();
         if !self.note_subscription(frame, elsewhere.then_some(to)) {
-            return Ok(None);
+            return Admitted::Refused;
         }
         if elsewhere {
-            return Ok(Some(Pause::Forward { shard: to, frame: Bytes::copy_from_slice(bytes) }));
+            return Admitted::Later(Pause::Forward { shard: to, frame: Bytes::copy_from_slice(bytes) });
         }
-        let handled = dispatch(shard, &self.session, frame);
+        Admitted::Here
+    }
+
+    fn conclude(&self, handled: Handled) -> Result<Option<Pause>, Ending> {
         if self.session.is_broken() {
             return Err(Ending::Broken);
         }

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use ringlog_protocol::{ErrorCode, Frame, Kind};
+use ringlog_protocol::{ErrorCode, Frame, Kind, split_frame};
 
+use crate::gather::PartialFrame;
 use crate::handlers::{fetch, list_offsets, metadata, open, produce, subscribe, topics};
 use crate::session::{Session, shard_of};
 use crate::shard::Shard;
@@ -32,6 +33,17 @@ pub fn route(shard: &Shard, frame: &Frame<'_>) -> u32 {
             shard_of(frame.header.handle)
         }
         _ => shard.index(),
+    }
+}
+
+/// Handles a request that was gathered, on the shard it belongs to. The log may keep a large one's memory.
+pub fn dispatch_gathered(shard: &Rc<Shard>, session: &Rc<Session>, gathered: &mut PartialFrame) -> Handled {
+    match split_frame(gathered.bytes()) {
+        Ok(Some((Frame { header, .. }, _))) if header.kind == Kind::Produce && gathered.is_large() => {
+            produce::handle_owned(shard, session, &header, gathered.memory())
+        }
+        Ok(Some((frame, _))) => dispatch(shard, session, &frame),
+        _ => unreachable!("it was cut out of the stream as a whole frame"),
     }
 }
 

@@ -3,15 +3,24 @@
 //! A frame that lies whole in one receive buffer is handled in place. One that does not is gathered; what a
 //! connection gathers beyond a free allowance comes out of a budget shared by the shard, so that a thousand
 //! peers that announce 16 MiB each and then stall cannot take the memory of the others.
+//!
+//! Such a large frame is received into memory of its own, laid out so that the batch of a produce request stands where
+//! a segment will have it: behind room for its envelope, from the start of a block on. The log keeps that very memory.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
+use ringlog_protocol::frame::HEADER_BYTES;
 use ringlog_protocol::{FrameError, FrameHeader, frame_len};
 use ringlog_reactor::Notify;
+use ringlog_storage::format::envelope::ENVELOPE_BYTES;
+use ringlog_storage::limits::round_up;
 
 use crate::limits::{GATHER_BYTES, GATHER_FREE_BYTES};
+
+/// Where a frame begins in memory of its own: a produce request has no body, so its batch begins where an envelope ends.
+const LEAD_BYTES: usize = ENVELOPE_BYTES - HEADER_BYTES;
 
 /// The shard's memory for gathering large frames.
 pub struct GatherBudget {
@@ -63,6 +72,7 @@ pub enum Fill {
 /// The beginning of a frame whose end has not come yet.
 #[derive(Default)]
 pub struct PartialFrame {
+    /// The frame; with a permit it is aligned, and the frame has `LEAD_BYTES` before it.
     bytes: BytesMut,
     permit: Option<GatherPermit>,
 }
@@ -75,7 +85,26 @@ impl PartialFrame {
 
     /// What is held.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        if self.is_large() { &self.bytes[LEAD_BYTES..] } else { &self.bytes }
+    }
+
+    /// Whether the frame has memory of its own.
+    pub fn is_large(&self) -> bool {
+        self.permit.is_some()
+    }
+
+    /// How many bytes a large frame still lacks; zero if none is begun, or it is whole.
+    pub fn lacks(&self) -> usize {
+        match frame_len(self.bytes()) {
+            Ok(Some(whole)) if self.is_large() => whole - self.bytes().len(),
+            _ => 0,
+        }
+    }
+
+    /// A large frame's memory, with room for what it lacks: to be received into and put back, or for the log to keep.
+    pub fn memory(&mut self) -> &mut BytesMut {
+        assert!(self.is_large(), "only a large frame has memory of its own");
+        &mut self.bytes
     }
 
     /// Takes from the front of `input` what the frame still lacks, and nothing beyond its end.
@@ -85,10 +114,11 @@ impl PartialFrame {
     pub fn fill(&mut self, input: &[u8]) -> Result<Fill, FrameError> {
         let mut taken = 0;
         loop {
-            let whole = frame_len(&self.bytes)?;
+            let have = self.bytes().len();
+            let whole = frame_len(self.bytes())?;
             // Without a whole header the length is not known: one byte more at a time finds it out.
-            let want = whole.unwrap_or(self.bytes.len() + 1);
-            if taken == input.len() || self.bytes.len() >= want {
+            let want = whole.unwrap_or(have + 1);
+            if taken == input.len() || have >= want {
                 return Ok(Fill::Taken(taken));
             }
             if want > GATHER_FREE_BYTES && self.permit.is_none() {
@@ -97,7 +127,7 @@ impl PartialFrame {
                 self.bytes.truncate(self.bytes.len() - taken);
                 return Ok(Fill::NeedsMemory(want));
             }
-            let more = (want - self.bytes.len()).min(input.len() - taken);
+            let more = (want - have).min(input.len() - taken);
             self.bytes.extend_from_slice(&input[taken..taken + more]);
             taken += more;
         }
@@ -112,7 +142,10 @@ impl PartialFrame {
 
     /// Takes the memory that [`Fill::NeedsMemory`] asked for.
     pub fn give(&mut self, permit: GatherPermit) {
-        self.bytes.reserve(permit.bytes.saturating_sub(self.bytes.len()));
+        let mut memory = ringlog_reactor::aligned(round_up(LEAD_BYTES + permit.bytes));
+        memory.put_bytes(0, LEAD_BYTES);
+        memory.put_slice(&self.bytes);
+        self.bytes = memory;
         self.permit = Some(permit);
     }
 

@@ -27,6 +27,9 @@ pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// gather without asking, the rest comes out of [`GATHER_BYTES`], shared by the shard.
 pub const GATHER_FREE_BYTES: usize = 64 << 10;
 
+/// Behind a large frame another is likely: this much is received to find out, and the rest straight into its memory.
+pub const PEEK_BYTES: usize = 4096;
+
 /// Memory of one shard for gathering large frames.
 pub const GATHER_BYTES: usize = 64 << 20;
 

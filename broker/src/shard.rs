@@ -169,6 +169,7 @@ impl Shard {
                 self.topics.borrow_mut().remove(&topic.name);
                 for spec in topic.owned_by(self.index(), shards) {
                     if self.store.partition(spec.id).is_some() {
+                        self.acks.partition_deleted(spec.id);
                         self.store.delete_partition(spec.id).await.map_err(|error| error.to_string())?;
                     }
                 }
@@ -217,13 +218,11 @@ async fn recover_when_told(
     let partitions =
         plan.topics.iter().flat_map(|topic| topic.owned_by(peers.own(), peers.count())).collect::<Vec<_>>();
     let store = StoreConfig {
-        data_dir: config.data_dir.clone(),
-        shard: peers.own(),
-        epoch: plan.epoch,
         previous: plan.previous,
         journal_file_bytes: config.storage.journal_file_bytes,
         journal_files: config.storage.journal_files,
         tail_bytes: config.storage.tail_bytes,
+        ..StoreConfig::new(&config.data_dir, peers.own(), plan.epoch)
     };
     let (answer, recovered) = match recover(store, partitions).await {
         Ok((recovered, summary)) => (Ok(summary), Some((recovered, plan))),

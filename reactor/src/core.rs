@@ -185,6 +185,14 @@ impl Core {
         Poll::Pending
     }
 
+    /// Stops `key` early if that is possible. It stays in the table until it has ended and was looked at.
+    pub(crate) fn cancel(&self, key: Key) {
+        let begin = self.ops.borrow_mut().get_mut(key).is_some_and(Entry::begin_cancel);
+        if begin {
+            self.driver.borrow_mut().cancel(key);
+        }
+    }
+
     /// Nobody waits for `key` any more: stops it if that is possible, and forgets it when it has completed.
     pub(crate) fn abandon(&self, key: Key) {
         let mut ops = self.ops.borrow_mut();
@@ -265,10 +273,7 @@ impl Core {
     fn drain(&self) {
         let keys = self.ops.borrow().keys();
         for key in keys {
-            let cancel = self.ops.borrow_mut().get_mut(key).is_some_and(Entry::begin_cancel);
-            if cancel {
-                self.driver.borrow_mut().cancel(key);
-            }
+            self.cancel(key);
         }
         self.driver.borrow_mut().begin_drain(&mut self.ops.borrow_mut());
         self.close_dropped();

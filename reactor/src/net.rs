@@ -15,7 +15,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 
@@ -144,6 +144,8 @@ struct Inner {
     receiving: RefCell<Option<Ticket>>,
     descriptor: Descriptor,
     peer: SocketAddr,
+    /// What a [`TcpStream::recv_into`] was given beyond what it wanted.
+    rest: RefCell<Bytes>,
     /// The peer has sent all it will.
     ended: Cell<bool>,
     has_reader: Cell<bool>,
@@ -209,32 +211,94 @@ impl TcpStream {
     }
 
     fn poll_recv(&self, cx: &Context<'_>) -> Poll<io::Result<Option<RecvBuf>>> {
-        let mut receiving = self.inner.receiving.borrow_mut();
-        loop {
-            if self.inner.ended.get() {
-                return Poll::Ready(Ok(None));
-            }
+        let rest = self.inner.rest.take();
+        if !rest.is_empty() {
+            return Poll::Ready(Ok(Some(RecvBuf::owned(rest))));
+        }
+        while !self.inner.ended.get() {
             let fd = self.inner.descriptor.raw();
-            let ticket = receiving.get_or_insert_with(|| Ticket::start(Op::ReceiveMany { fd }));
-            match ticket.poll_event(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Event::Item(Item::Received(bytes))) => return Poll::Ready(Ok(Some(bytes))),
-                Poll::Ready(Event::Item(Item::Socket(_))) => unreachable!("a receive accepts no sockets"),
-                Poll::Ready(Event::Ended(result)) => {
-                    *receiving = None;
-                    match result {
-                        0 => self.inner.ended.set(true),
-                        // Start it again. It was stopped because too much waited here, which has been read by now;
-                        // or one batch of completions took all buffers, half of which are back by now; or it ended
-                        // after its last bytes.
-                        result if result == -libc::ECANCELED || result == -libc::ENOBUFS || result > 0 => {}
-                        result => {
-                            return Poll::Ready(to_result(result).map(|_| unreachable!("it is negative")));
-                        }
-                    }
-                }
+            self.inner.receiving.borrow_mut().get_or_insert_with(|| Ticket::start(Op::ReceiveMany { fd }));
+            if let Some(bytes) = ready!(self.poll_armed(cx))? {
+                return Poll::Ready(Ok(Some(bytes)));
             }
         }
+        Poll::Ready(Ok(None))
+    }
+
+    /// The next bytes of the receive that is armed; `None` once none is.
+    fn poll_armed(&self, cx: &Context<'_>) -> Poll<io::Result<Option<RecvBuf>>> {
+        let mut receiving = self.inner.receiving.borrow_mut();
+        let Some(ticket) = receiving.as_mut() else { return Poll::Ready(Ok(None)) };
+        let result = match ready!(ticket.poll_event(cx)) {
+            Event::Item(Item::Received(bytes)) => return Poll::Ready(Ok(Some(bytes))),
+            Event::Item(Item::Socket(_)) => unreachable!("a receive accepts no sockets"),
+            Event::Ended(result) => result,
+        };
+        *receiving = None;
+        match result {
+            0 => self.inner.ended.set(true),
+            // It can be started again. It was stopped because too much waited here, which has been read by now, or
+            // because the bytes are wanted elsewhere; or one batch of completions took all buffers, half of which
+            // are back by now; or it ended after its last bytes.
+            result if result == -libc::ECANCELED || result == -libc::ENOBUFS || result > 0 => {}
+            result => return Poll::Ready(to_result(result).map(|_| unreachable!("it is negative"))),
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// Receives `len` bytes into the room behind what `buf` holds, and returns it with fewer only at the orderly end of
+    /// the stream. What the core's buffers hold already is copied; the rest the kernel puts straight where it belongs.
+    /// For what is many times as long as such a buffer: it stops the receive that is armed for
+    /// [`recv`](TcpStream::recv), and leaves none armed.
+    ///
+    /// If the future is dropped early, bytes are lost: the connection is good for nothing but closing.
+    ///
+    /// # Errors
+    /// Those of recv(2), and `InvalidInput` if `buf` has no room for `len` bytes.
+    ///
+    /// # Panics
+    /// If another receive is under way on the same socket.
+    pub async fn recv_into(&self, mut buf: BytesMut, len: usize) -> io::Result<BytesMut> {
+        let _reader = Claim::new(&self.inner.has_reader, "reader");
+        if buf.capacity() - buf.len() < len {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the buffer is too small for the receive",
+            ));
+        }
+        let whole = buf.len() + len;
+        buf.extend_from_slice(&self.take_rest(len));
+        while buf.len() < whole {
+            if let Some(ticket) = self.inner.receiving.borrow().as_ref() {
+                ticket.cancel();
+            }
+            let Some(bytes) = poll_fn(|cx| self.poll_armed(cx)).await? else { break };
+            let (wanted, rest) = bytes.split_at(bytes.len().min(whole - buf.len()));
+            buf.extend_from_slice(wanted);
+            // A receive buffer must not wait here: the core's other sockets need it.
+            *self.inner.rest.borrow_mut() = Bytes::copy_from_slice(rest);
+        }
+        while buf.len() < whole && !self.inner.ended.get() {
+            let len = u32::try_from(whole - buf.len()).unwrap_or(u32::MAX);
+            buf = self.receive(buf, len, true).await?;
+        }
+        Ok(buf)
+    }
+
+    /// What was received and is wanted nowhere else, at most `max` bytes of it.
+    fn take_rest(&self, max: usize) -> Bytes {
+        let mut rest = self.inner.rest.borrow_mut();
+        let len = rest.len().min(max);
+        rest.split_to(len)
+    }
+
+    /// One plain receive.
+    async fn receive(&self, buf: BytesMut, len: u32, whole: bool) -> io::Result<BytesMut> {
+        let op = Op::Receive { fd: self.inner.descriptor.raw(), buf, len, whole };
+        let (result, op) = Operation::start(op).await;
+        let Op::Receive { buf, .. } = op else { unreachable!("a receive comes back as a receive") };
+        self.inner.ended.set(result? == 0);
+        Ok(buf)
     }
 
     /// Receives at most `max` bytes once, into memory of its own; empty at the orderly end of the stream. It leaves
@@ -245,20 +309,22 @@ impl TcpStream {
     /// Those of recv(2).
     ///
     /// # Panics
-    /// If another receive is under way, or [`recv`](TcpStream::recv) was used before.
+    /// If another receive is under way, or [`recv`](TcpStream::recv) was used and no
+    /// [`recv_into`](TcpStream::recv_into) has stopped it since: see [`is_armed`](TcpStream::is_armed).
     pub async fn recv_once(&self, max: usize) -> io::Result<Bytes> {
         let _reader = Claim::new(&self.inner.has_reader, "reader");
-        assert!(self.inner.receiving.borrow().is_none(), "recv_once comes before the first recv");
-        if max == 0 || self.inner.ended.get() {
-            return Ok(Bytes::new());
+        assert!(!self.is_armed(), "recv_once finds no receive armed");
+        let rest = self.take_rest(max);
+        if max == 0 || !rest.is_empty() || self.inner.ended.get() {
+            return Ok(rest);
         }
         let len = u32::try_from(max).unwrap_or(u32::MAX);
-        let buf = BytesMut::with_capacity(len as usize);
-        let op = Op::Receive { fd: self.inner.descriptor.raw(), buf, len };
-        let (result, op) = Operation::start(op).await;
-        let Op::Receive { buf, .. } = op else { unreachable!("a receive comes back as a receive") };
-        self.inner.ended.set(result? == 0);
-        Ok(buf.freeze())
+        Ok(self.receive(BytesMut::with_capacity(len as usize), len, false).await?.freeze())
+    }
+
+    /// Whether a receive for [`recv`](TcpStream::recv) is under way in the background.
+    pub fn is_armed(&self) -> bool {
+        self.inner.receiving.borrow().is_some()
     }
 
     /// Sends all of `data`, slice after slice, without copying it. One send at a time.
@@ -311,6 +377,7 @@ impl TcpStream {
     pub fn into_parts(self) -> SocketParts {
         let inner = Rc::into_inner(self.inner).expect("a socket is handed off by its only handle");
         assert!(inner.receiving.into_inner().is_none(), "a socket is handed off with nothing armed on it");
+        assert!(inner.rest.into_inner().is_empty(), "a socket is handed off with nothing unread");
         SocketParts { descriptor: inner.descriptor, peer: inner.peer }
     }
 
@@ -320,6 +387,7 @@ impl TcpStream {
             receiving: RefCell::new(None),
             descriptor: parts.descriptor,
             peer: parts.peer,
+            rest: RefCell::default(),
             ended: Cell::new(false),
             has_reader: Cell::new(false),
             has_sender: Cell::new(false),

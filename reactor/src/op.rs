@@ -53,8 +53,9 @@ pub(crate) enum Op {
     AcceptMany { fd: RawFd },
     /// recv(2), again and again, into the core's buffers: each is an [`Item::Received`].
     ReceiveMany { fd: RawFd },
-    /// recv(2) of at most `len` bytes into the spare room of `buf`
-    Receive { fd: RawFd, buf: BytesMut, len: u32 },
+    /// recv(2) of at most `len` bytes into the spare room of `buf`; with `whole` (`MSG_WAITALL`) of fewer only at the
+    /// end of the stream, or when the backend likes it better
+    Receive { fd: RawFd, buf: BytesMut, len: u32, whole: bool },
     /// Sends a prefix of `data`.
     Send { fd: RawFd, data: Gather },
 }
@@ -277,6 +278,12 @@ impl Ticket {
             self.key = None;
         }
         done
+    }
+
+    /// Stops the operation, if it can be: what it has produced until then is still to be had.
+    pub(crate) fn cancel(&self) {
+        let key = self.key();
+        core::with(|core| core.cancel(key));
     }
 
     pub(crate) fn poll_event(&mut self, cx: &Context<'_>) -> Poll<Event> {

@@ -143,6 +143,12 @@ impl RecvBuf {
     }
 }
 
+impl From<Bytes> for RecvBuf {
+    fn from(bytes: Bytes) -> RecvBuf {
+        RecvBuf::owned(bytes)
+    }
+}
+
 impl Deref for RecvBuf {
     type Target = [u8];
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ringlog_reactor::net::{Listener, RecvBuf, TcpStream};
 use ringlog_reactor::sim::Simulation;
-use ringlog_reactor::{CoreConfig, launch, mailbox, run, sleep, spawn, timeout, yield_now};
+use ringlog_reactor::{CoreConfig, aligned, launch, mailbox, run, sleep, spawn, timeout, yield_now};
 
 fn on_ring<F: Future>(main: F) -> F::Output {
     run(CoreConfig::default(), main).expect("this machine has io_uring")
@@ -465,5 +465,63 @@ fn dropped_streams_give_their_buffers_back() {
         left.send(vec![Bytes::from(vec![2; 4096])]).await.expect("send");
         let all = timeout(Duration::from_secs(10), receive_exactly(&right, 4096)).await;
         assert!(all.expect("buffers are there").iter().all(|&byte| byte == 2));
+    });
+}
+
+/// Bytes that tell where in the stream they belong.
+fn numbered(len: usize) -> Bytes {
+    (0..len).map(|at| (at / 251 + at) as u8).collect::<Vec<_>>().into()
+}
+
+#[test]
+fn receiving_into_given_memory_takes_over_from_the_cores_buffers_at_any_byte() {
+    on_core(|| async {
+        let (left, right) = pair().await;
+        let sent = numbered(700_000);
+        let sending = {
+            let sent = sent.clone();
+            spawn(async move {
+                for piece in sent.chunks(9_973) {
+                    left.send(vec![Bytes::copy_from_slice(piece)]).await.expect("send");
+                }
+                left
+            })
+        };
+        let mut received = BytesMut::new();
+        for round in 0.. {
+            if round % 3 > 0 || !right.is_armed() {
+                match right.is_armed() || round % 2 == 0 {
+                    true => received.extend_from_slice(&right.recv().await.expect("recv").expect("more")),
+                    false => received.extend_from_slice(&right.recv_once(1 + round).await.expect("recv")),
+                }
+            }
+            let len = ([0, 1, 24, 4096, 16 << 10, 100_001][round % 6]).min(sent.len() - received.len());
+            let mut memory = aligned(len + 3);
+            memory.extend_from_slice(b"abc");
+            let memory = right.recv_into(memory, len).await.expect("recv");
+            assert_eq!((&memory[..3], memory.len()), (&b"abc"[..], len + 3));
+            received.extend_from_slice(&memory[3..]);
+            if received.len() == sent.len() {
+                break;
+            }
+        }
+        assert!(received == sent, "no byte is lost, doubled or out of order");
+        drop(sending.await);
+        assert_eq!(right.recv_into(BytesMut::with_capacity(5), 5).await.expect("the end"), "");
+        assert!(right.recv().await.expect("recv").is_none());
+    });
+}
+
+#[test]
+fn a_stream_that_ends_in_the_middle_gives_what_came() {
+    on_core(|| async {
+        let (left, right) = pair().await;
+        left.send(vec![numbered(50_000)]).await.expect("send");
+        assert!(right.recv().await.expect("recv").is_some_and(|first| first[..] == numbered(first.len())));
+        drop(left);
+        let memory = right.recv_into(BytesMut::with_capacity(1 << 20), 1 << 20).await.expect("recv");
+        assert!(memory.len() < 50_000 && numbered(50_000).ends_with(&memory));
+        let too_small = right.recv_into(BytesMut::with_capacity(10), 11).await;
+        assert_eq!(too_small.expect_err("no room").kind(), ErrorKind::InvalidInput);
     });
 }

@@ -58,14 +58,21 @@ impl ReadCache {
         }
     }
 
-    /// Batches from the one that holds `offset` on, if it is kept.
-    pub(crate) fn read(&self, id: PartitionId, offset: i64, max_bytes: usize) -> Option<ReadBatches> {
+    /// Batches from the one that holds `offset` on, if it is kept, and before `until`: a run that a bypass is writing behind may
+    /// hold what is not durable yet.
+    pub(crate) fn read(
+        &self,
+        id: PartitionId,
+        offset: i64,
+        until: i64,
+        max_bytes: usize,
+    ) -> Option<ReadBatches> {
         let runs = self.runs.borrow();
         let kept = runs.iter().rev().find(|kept| kept.holds(id, offset))?;
         let entries = &kept.run.entries;
         let first = entries.partition_point(|entry| entry.last_offset < offset);
         let mut read = ReadBatches::empty(offset);
-        for entry in &entries[first..] {
+        for entry in entries[first..].iter().take_while(|entry| entry.base_offset < until) {
             let full = read.bytes + entry.batch.len() > max_bytes || read.batches.len() == MAX_READ_SLICES;
             if full && !read.batches.is_empty() {
                 break;

@@ -62,8 +62,11 @@ async fn commit(inner: Rc<Inner>, frame: SealedFrame, place: Place) {
 fn settle(inner: &Inner) {
     let mut advanced = false;
     while let Some(touched) = { inner.journal.borrow_mut().advance_durable() } {
-        for Touched { partition, end } in touched {
+        for Touched { partition, end, bypassed } in touched {
             partition.committed(end);
+            if bypassed {
+                inner.note_bypassed(&partition);
+            }
             flush_eagerly(inner, &partition);
         }
         advanced = true;
@@ -102,7 +105,8 @@ async fn place(inner: &Inner, frame: &SealedFrame) -> Result<Place, String> {
 
 /// Puts a partition with a lot unflushed into the flusher's queue.
 fn flush_eagerly(inner: &Inner, partition: &Rc<Partition>) {
-    if partition.unflushed_bytes() >= EAGER_FLUSH_BYTES && !partition.flush_queued.replace(true) {
+    let much = partition.unflushed_bytes() >= EAGER_FLUSH_BYTES && !partition.is_bypassing();
+    if much && !partition.flush_queued.replace(true) {
         inner.eager.borrow_mut().push_back(Rc::clone(partition));
         inner.flush_wake.notify_all();
     }

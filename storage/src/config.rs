@@ -94,6 +94,8 @@ pub struct StoreConfig {
     pub journal_files: u32,
     /// Bound, in bytes, of log memory: what is not flushed yet, and what is kept for readers near the end.
     pub tail_bytes: u64,
+    /// Size, in bytes, from which a batch goes straight into its segment.
+    pub bypass_bytes: usize,
 }
 
 impl StoreConfig {
@@ -107,6 +109,7 @@ impl StoreConfig {
             journal_file_bytes: limits::DEFAULT_JOURNAL_FILE_BYTES,
             journal_files: limits::DEFAULT_JOURNAL_FILES,
             tail_bytes: limits::DEFAULT_TAIL_BYTES,
+            bypass_bytes: limits::DEFAULT_BYPASS_BYTES,
         }
     }
 

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - Sequences are consecutive, from 1 in every epoch; `durable < every queued frame < the open frame`.
 //! - An entry is appended to the open frame only; a sealed frame is never changed.
-//! - An open frame has an entry, but between `make_room` and `copy_in`.
+//! - An open frame has an entry or a mark, but between `make_room` and `copy_in` or `put`.
 //! - A frame is handed out to be written only when all but the last `MAX_COMMITS_IN_FLIGHT - 1` before it are durable, and
 //!   says so in its header. Frames become durable in their order, whichever write ends first.
 
@@ -11,11 +11,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use ringlog_protocol::batch::{self, BatchError, BatchHeader};
+use ringlog_protocol::batch::{BatchError, BatchHeader};
 
 use crate::CommitSeq;
 use crate::config::TopicAck;
-use crate::format::envelope::{ENVELOPE_BYTES, Envelope, PREFIX_BYTES};
+use crate::entry;
+use crate::format::envelope::ENVELOPE_BYTES;
 use crate::format::frame::{self, Chain, JournalIdentity};
 use crate::limits::{
     CHUNK_BYTES, FRAME_OVERHEAD, LAZY_COMMIT_BYTES, MAX_COMMITS_IN_FLIGHT, MAX_QUEUED_FRAMES, round_up,
@@ -23,13 +24,12 @@ use crate::limits::{
 use crate::memory::{ChunkId, LogMemory};
 use crate::partition::Partition;
 
-/// Bytes copied and summed at a time: they are still in the first cache when they are summed.
-const COPY_STEP_BYTES: usize = 16 << 10;
-
 /// A partition with entries in a frame, and the log end behind the last of them.
 pub(crate) struct Touched {
     pub(crate) partition: Rc<Partition>,
     pub(crate) end: i64,
+    /// Some of it was appended before it was known which commit would make it durable.
+    pub(crate) bypassed: bool,
 }
 
 /// A frame that only needs to be written.
@@ -135,7 +135,7 @@ impl Journal {
         self.max_frame_bytes - FRAME_OVERHEAD - ENVELOPE_BYTES
     }
 
-    /// Makes room for an entry of `need` bytes in an open frame. Returns how many chunks were evicted for it.
+    /// Makes room for `need` bytes of entries or marks in an open frame. Returns how many chunks were evicted for it.
     pub(crate) fn make_room(&mut self, need: usize) -> Result<u64, NoRoom> {
         if self.open.as_ref().is_some_and(|open| self.fits(open.bytes, need)) {
             return Ok(0);
@@ -182,37 +182,53 @@ impl Journal {
         batch: &[u8],
         header: &BatchHeader,
     ) -> Result<Carved, BatchError> {
+        self.assert_room(ENVELOPE_BYTES + batch.len());
+        let envelope_crc = match entry::copy_in(self.memory.tail(), partition.id(), batch, header) {
+            Ok(crc) => crc,
+            Err(error) => {
+                self.close_if_empty();
+                return Err(error);
+            }
+        };
+        let (entry, first, was_due) = self.carve(envelope_crc);
+        let chunk = self.memory.note(partition);
         let open = self.open.as_mut().expect("room was made in an open frame");
-        let tail = self.memory.tail();
-        let before = tail.len();
-        let room = tail.capacity() - before;
-        assert!(ENVELOPE_BYTES + batch.len() + frame::END_BYTES <= room, "room was made for the entry");
-        let envelope_crc = put_front(tail, partition, batch, header);
-        let mut crc = 0;
-        for step in batch[PREFIX_BYTES..].chunks(COPY_STEP_BYTES) {
-            tail.put_slice(step);
-            crc = crc32c::crc32c_append(crc, step);
-        }
-        if crc != header.crc {
-            tail.truncate(before);
-            self.close_if_empty();
-            return Err(BatchError::Crc { stated: header.crc, computed: crc });
-        }
+        touch(open, partition, header.next_offset(), false);
+        open.urgent |= partition.config().ack == TopicAck::Disk;
+        let news = first || open.is_due() != was_due;
+        Ok(Carved { entry, chunk, sequence: CommitSeq(open.sequence), news })
+    }
+
+    /// Copies what is sound already, an entry or a mark with this checksum, into the open frame. With its commit the
+    /// partition is durable up to `end`. There must be room.
+    pub(crate) fn put(&mut self, partition: &Rc<Partition>, bytes: &[u8], crc: u32, end: i64) {
+        self.assert_room(bytes.len());
+        self.memory.tail().put_slice(bytes);
+        self.carve(crc);
+        let open = self.open.as_mut().expect("room was made in an open frame");
+        touch(open, partition, end, true);
+        open.urgent = true;
+    }
+
+    fn assert_room(&mut self, need: usize) {
+        assert!(need + frame::END_BYTES <= self.memory.spare(), "room was made for the entry");
+    }
+
+    /// Takes what was written last, with this checksum, into the open frame. Says whether it is the first there, and whether
+    /// the frame was due before.
+    fn carve(&mut self, crc: u32) -> (Bytes, bool, bool) {
+        let open = self.open.as_mut().expect("room was made in an open frame");
         let first = open.pieces.is_empty();
         if first {
             open.header = self.memory.carve_front(frame::HEADER_BYTES);
             open.pieces.push(Bytes::new());
         }
-        let entry = self.memory.carve();
-        let chunk = self.memory.note(partition);
-        open.chain = open.chain.with(envelope_crc);
+        let piece = self.memory.carve();
+        open.chain = open.chain.with(crc);
         let was_due = open.is_due();
-        open.bytes += entry.len();
-        open.pieces.push(entry.clone());
-        touch(open, partition, header.next_offset());
-        open.urgent |= partition.config().ack == TopicAck::Disk;
-        let news = first || open.is_due() != was_due;
-        Ok(Carved { entry, chunk, sequence: CommitSeq(open.sequence), news })
+        open.bytes += piece.len();
+        open.pieces.push(piece.clone());
+        (piece, first, was_due)
     }
 
     /// Makes the open frame due. False if there is none that was not.
@@ -288,25 +304,15 @@ impl Journal {
     }
 }
 
-/// Writes the envelope and the part of the batch that its own CRC leaves out, patched. Returns the envelope's checksum.
-fn put_front(out: &mut impl BufMut, partition: &Partition, batch: &[u8], header: &BatchHeader) -> u32 {
-    let mut front = [0; batch::HEADER_BYTES];
-    front.copy_from_slice(&batch[..batch::HEADER_BYTES]);
-    batch::patch(&mut front, header.base_offset, header.leader_epoch);
-    let prefix = front.first_chunk::<PREFIX_BYTES>().expect("a header is longer than its prefix");
-    let envelope = Envelope::of(partition.id(), batch.len() as u32, prefix);
-    out.put_slice(&envelope.encode());
-    out.put_slice(prefix);
-    envelope.crc
-}
-
 /// Notes the log end that becomes durable with the frame. A partition remembers its place in the open frame.
-fn touch(open: &mut OpenFrame, partition: &Rc<Partition>, end: i64) {
+fn touch(open: &mut OpenFrame, partition: &Rc<Partition>, end: i64, bypassed: bool) {
     let (sequence, slot) = partition.frame_slot();
     if sequence == open.sequence {
-        open.touched[slot].end = end;
+        let touched = &mut open.touched[slot];
+        touched.end = end;
+        touched.bypassed |= bypassed;
         return;
     }
     partition.set_frame_slot(open.sequence, open.touched.len());
-    open.touched.push(Touched { partition: Rc::clone(partition), end });
+    open.touched.push(Touched { partition: Rc::clone(partition), end, bypassed });
 }

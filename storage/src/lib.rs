@@ -5,22 +5,26 @@
 //!
 //! # Map
 //! - [`Store::append`] → `journal` (one open frame, in `memory`) → `commit` (one synced write) → [`Store::committed`].
+//! - Large batches: [`Store::append_owned`] → `partition::runs` → `bulk` (written into their segment, then a mark in the journal).
 //! - [`Partition::read`] → `partition::tail` or `segment::read` through `cache`.
 //! - `checkpoint` flushes tails into segments (`partition::flush`, `segment::write`), syncs them and frees `journal_files`.
 //! - [`recover`] replays journals over segments; [`Recovered::activate`] opens the new epoch's journal.
 //! - `format` is the bytes; `limits` every bound.
 //!
 //! # Invariants
-//! - An acknowledged batch stands in a journal frame that was synced, until it stands in a segment that was synced.
+//! - An acknowledged batch stands in a journal frame that was synced, until it stands in a segment that was synced and that a
+//!   mark in the journal, or a checkpoint, vouches for.
 //! - No block that holds an acknowledged byte is rewritten in place.
 //! - Damage below the durable point is quarantined and named; nothing is deleted.
 #![forbid(unsafe_code)]
 
 mod activate;
+mod bulk;
 mod cache;
 mod checkpoint;
 mod commit;
 mod config;
+mod entry;
 mod error;
 pub mod format;
 mod journal;

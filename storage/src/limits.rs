@@ -27,6 +27,23 @@ pub const LAZY_COMMIT_BYTES: usize = 64 << 10;
 /// Sealed frames that wait for the one being written. At this bound appends are refused until one is durable.
 pub const MAX_QUEUED_FRAMES: usize = 16;
 
+/// A batch of this size goes straight into its segment, and so does all that a partition has pending behind one, while it
+/// is this much: the journal would write it twice.
+pub const DEFAULT_BYPASS_BYTES: usize = 256 << 10;
+/// Small batches behind a large one are gathered in runs of this size.
+pub const RUN_BYTES: usize = 64 << 10;
+/// One write of a bypass ends at the first run that reaches this.
+pub const BYPASS_WRITE_BYTES: usize = 1 << 20;
+/// Writes of a bypass in flight, a partition.
+pub const BYPASS_WRITES_IN_FLIGHT: usize = 8;
+/// A segment is given space ahead of a bypass in steps as large as what it holds, within these bounds: a write into space that
+/// is there moves no end of file, and each step waits for the writes before it.
+pub const MIN_ALLOCATE_BYTES: u64 = 16 << 20;
+/// See [`MIN_ALLOCATE_BYTES`].
+pub const MAX_ALLOCATE_BYTES: u64 = 256 << 20;
+/// After this much went past the journal a checkpoint is made: the next start reads again what no checkpoint covers.
+pub const BYPASS_CHECKPOINT_BYTES: u64 = 512 << 20;
+
 /// Default size of one journal file.
 pub const DEFAULT_JOURNAL_FILE_BYTES: u64 = 32 << 20;
 /// The smallest journal file: its header and a frame of a few small batches.

@@ -25,6 +25,14 @@ stats! {
     appends,
     /// Bytes of the batches appended.
     appended_bytes,
+    /// Batches that went past the journal, straight into a segment.
+    bypasses,
+    /// Bytes of runs of such batches written, padding included.
+    bypassed_bytes,
+    /// Marks put into the journal.
+    marks,
+    /// Batches that were to go past the journal and were put into it, because nothing large came with them.
+    put_back,
     /// Frames made durable.
     commits,
     /// Frames that were written while another was under way.

@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use bytes::BytesMut;
 use ringlog_protocol::TopicName;
-use ringlog_protocol::batch::check_for_produce;
+use ringlog_protocol::batch::{BatchHeader, check_for_produce};
 use ringlog_reactor::{Notified, Notify, fs};
 
+use crate::bulk;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
 use crate::error::{AppendError, SYNCING, StoreError, StoreFailure};
 use crate::format::checkpoint::PartitionPoint;
@@ -35,8 +37,9 @@ pub struct Appended {
     pub base_offset: i64,
     /// The offset of its last.
     pub last_offset: i64,
-    /// The batch is on stable storage once [`Store::durable`] has reached this.
-    pub commit: CommitSeq,
+    /// The batch is on stable storage once [`Store::durable`] has reached this. None if it went past the journal: then it
+    /// is once the partition's [`durable_end`](Partition::durable_end) is behind it, which [`Store::take_bypassed`] tells.
+    pub commit: Option<CommitSeq>,
 }
 
 /// Whether a store takes appends.
@@ -82,6 +85,11 @@ pub(crate) struct Inner {
     pub(crate) dirty: RefCell<BTreeMap<PartitionId, Rc<Partition>>>,
     /// Partitions with so much unflushed that they do not wait for a checkpoint.
     pub(crate) eager: RefCell<VecDeque<Rc<Partition>>>,
+    /// Partitions that bypass the journal.
+    pub(crate) bypassing: Cell<usize>,
+    pub(crate) bypassed_since_checkpoint: Cell<u64>,
+    /// Partitions of which something that went past the journal has become durable.
+    bypassed: RefCell<Vec<Rc<Partition>>>,
     /// The next commit waits for a journal file.
     pub(crate) waits_for_file: Cell<bool>,
     /// Appends are refused from now on.
@@ -114,6 +122,9 @@ impl Inner {
             expired: RefCell::default(),
             dirty: RefCell::default(),
             eager: RefCell::default(),
+            bypassing: Cell::new(0),
+            bypassed_since_checkpoint: Cell::new(0),
+            bypassed: RefCell::default(),
             waits_for_file: Cell::new(false),
             closing: Cell::new(false),
             closed: Cell::new(false),
@@ -192,7 +203,14 @@ impl Inner {
         }
     }
 
-    fn make_room(&self, need: usize) -> Result<(), AppendError> {
+    /// Has [`Store::take_bypassed`] tell of a partition.
+    pub(crate) fn note_bypassed(&self, partition: &Rc<Partition>) {
+        if !partition.bypass_noted.replace(true) {
+            self.bypassed.borrow_mut().push(Rc::clone(partition));
+        }
+    }
+
+    pub(crate) fn make_room(&self, need: usize) -> Result<(), AppendError> {
         let room = self.journal.borrow_mut().make_room(need);
         match room {
             Ok(evicted) => {
@@ -259,7 +277,9 @@ impl Store {
         let partition = removed.ok_or(StoreError::Unknown(id))?;
         partition.delete();
         self.inner.dirty.borrow_mut().remove(&id);
+        // A bypass that waits for something must see it, and end.
         self.inner.room.notify_all();
+        self.inner.committed.notify_all();
         partition.activity().left().await;
         let dir = partition.dir();
         fs::remove_dir_all(dir).await.map_err(StoreError::io("removing", dir))
@@ -271,22 +291,61 @@ impl Store {
     /// The batch's header is checked, its CRC in the same pass as the copy into log memory. Base offset and leader epoch
     /// are assigned. After [`AppendError::Full`], wait for a [`Store::room`] that was made before the append.
     pub fn append(&self, partition: &Rc<Partition>, batch: &[u8]) -> Result<Appended, AppendError> {
+        let header = self.check(partition, batch)?;
+        self.append_copy(partition, batch, &header)
+    }
+
+    /// The same for a batch in memory of its own, behind [`ENVELOPE_BYTES`] bytes that belong to nobody. Aligned as
+    /// [`ringlog_reactor::aligned`] makes it, and with room up to a block's end, a large batch is not copied: its memory is
+    /// taken.
+    pub fn append_owned(
+        &self,
+        partition: &Rc<Partition>,
+        memory: &mut BytesMut,
+    ) -> Result<Appended, AppendError> {
+        let header = self.check(partition, &memory[ENVELOPE_BYTES..])?;
+        let bytes = memory.len() - ENVELOPE_BYTES;
+        if bytes < self.inner.config.bypass_bytes || !bulk::is_adoptable(memory) {
+            return self.append_copy(partition, &memory[ENVELOPE_BYTES..], &header);
+        }
+        self.inner.adopt(partition, memory, &header)?;
+        Ok(self.appended(&header, bytes, None))
+    }
+
+    /// Checks all but the CRC, and gives the batch its offsets.
+    fn check(&self, partition: &Rc<Partition>, batch: &[u8]) -> Result<BatchHeader, AppendError> {
         let inner = &*self.inner;
         inner.check_appendable()?;
         partition.check_appendable()?;
-        let configured = partition.config().max_batch_bytes as usize;
-        let limit = configured.min(inner.journal.borrow().max_batch_bytes());
+        let mut limit = partition.config().max_batch_bytes as usize;
+        if batch.len() < inner.config.bypass_bytes {
+            limit = limit.min(inner.journal.borrow().max_batch_bytes());
+        }
         if batch.len() > limit {
             return Err(AppendError::TooLarge { bytes: batch.len(), limit });
         }
         let mut header = check_for_produce(batch)?;
         header.base_offset = partition.log_end();
         header.leader_epoch = partition.leader_epoch();
-        if header.base_offset.checked_add(i64::from(header.record_count)).is_none() {
-            return Err(AppendError::OffsetsExhausted);
+        match header.base_offset.checked_add(i64::from(header.record_count)) {
+            Some(_) => Ok(header),
+            None => Err(AppendError::OffsetsExhausted),
+        }
+    }
+
+    fn append_copy(
+        &self,
+        partition: &Rc<Partition>,
+        batch: &[u8],
+        header: &BatchHeader,
+    ) -> Result<Appended, AppendError> {
+        let inner = &self.inner;
+        if inner.bypasses(partition, batch.len()) {
+            inner.copy_past_journal(partition, batch, header)?;
+            return Ok(self.appended(header, batch.len(), None));
         }
         inner.make_room(ENVELOPE_BYTES + batch.len())?;
-        let carved = inner.journal.borrow_mut().copy_in(partition, batch, &header)?;
+        let carved = inner.journal.borrow_mut().copy_in(partition, batch, header)?;
         if !partition.has_unflushed() {
             inner.dirty.borrow_mut().insert(partition.id(), Rc::clone(partition));
         }
@@ -297,14 +356,18 @@ impl Store {
             chunk: carved.chunk,
             bytes: carved.entry,
         });
-        count(&inner.shared.counters.appends);
-        add(&inner.shared.counters.appended_bytes, batch.len() as u64);
         if carved.news {
             inner.commit_wake.notify_all();
             inner.checkpoint_if_grown();
         }
-        let (base_offset, last_offset) = (header.base_offset, header.last_offset());
-        Ok(Appended { base_offset, last_offset, commit: carved.sequence })
+        Ok(self.appended(header, batch.len(), Some(carved.sequence)))
+    }
+
+    fn appended(&self, header: &BatchHeader, bytes: usize, commit: Option<CommitSeq>) -> Appended {
+        let counters = &self.inner.shared.counters;
+        count(&counters.appends);
+        add(&counters.appended_bytes, bytes as u64);
+        Appended { base_offset: header.base_offset, last_offset: header.last_offset(), commit }
     }
 
     /// Has everything appended so far committed now. Without this, a topic that is acknowledged in memory is committed a few
@@ -322,6 +385,13 @@ impl Store {
     /// The last commit on stable storage.
     pub fn durable(&self) -> CommitSeq {
         self.inner.journal.borrow().durable()
+    }
+
+    /// The partitions of which something that went past the journal has become durable since the last call.
+    pub fn take_bypassed(&self) -> Vec<Rc<Partition>> {
+        let taken = self.inner.bypassed.take();
+        taken.iter().for_each(|partition| partition.bypass_noted.set(false));
+        taken
     }
 
     /// Waits until more than `after` is on stable storage and says how much. Fails, for ever, once the store has failed.

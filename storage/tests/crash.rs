@@ -10,13 +10,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Broker, Started, append_with_room, batch, patched, read_all, spec, tiny, wait_for};
+use common::{
+    Broker, Started, append_owned_with_room, append_with_room, batch, patched, read_all, spec, tiny, wait_for,
+};
 use ringlog_protocol::batch::BatchHeader;
 use ringlog_reactor::sim::{SimDisk, Simulation};
 use ringlog_reactor::{fs, sleep, spawn, timeout};
 use ringlog_storage::{AppendError, Health, Partition, StoreStats};
 
 const PARTITIONS: u32 = 5;
+/// The partition whose topic is acknowledged in memory.
+const IN_MEMORY: u32 = 1;
+/// Among the sizes of the batches.
+const BYPASS_BYTES: usize = 24 << 10;
 const DATA: &str = "/data";
 
 /// xorshift64.
@@ -45,6 +51,7 @@ struct World {
 struct Seen {
     stats: StoreStats,
     replayed: u64,
+    marks: u64,
     torn: u64,
     extra: u64,
 }
@@ -59,6 +66,9 @@ impl Seen {
         sum.cold_reads += stats.cold_reads;
         sum.index_rebuilds += stats.index_rebuilds;
         sum.refused_full += stats.refused_full;
+        sum.bypasses += stats.bypasses;
+        sum.marks += stats.marks;
+        sum.put_back += stats.put_back;
         sum.overlapped_commits += stats.overlapped_commits;
     }
 }
@@ -67,7 +77,8 @@ fn sim_broker() -> Broker {
     let mut broker = Broker::new(Path::new(DATA), PARTITIONS);
     broker.journal_file_bytes = 96 << 10;
     broker.tail_bytes = 2 << 20;
-    broker.specs[1] = spec(1, common::in_memory());
+    broker.bypass_bytes = BYPASS_BYTES;
+    broker.specs[IN_MEMORY as usize] = spec(IN_MEMORY, common::in_memory());
     broker
 }
 
@@ -81,19 +92,27 @@ async fn produce(started: Rc<Started>, world: Rc<RefCell<World>>, mut dice: Dice
     for _ in 0..rounds {
         let number = dice.below(PARTITIONS.into()) as u32;
         let (store, partition) = started.partition(number);
-        let bytes = if dice.below(4) == 0 { 30_000 + dice.below(30_000) } else { dice.below(3000) };
+        let bytes = match dice.below(8) {
+            0 => 20 + dice.below(100_000),
+            1 => 30_000 + dice.below(30_000),
+            2 => BYPASS_BYTES as u64 - 300 + dice.below(300),
+            _ => dice.below(3000),
+        };
         let batch = {
             let mut world = world.borrow_mut();
             world.made += 1;
             batch(world.made, bytes as usize)
         };
-        let appended = append_with_room(&store, &partition, &batch).await;
+        let appended = match dice.below(2) {
+            0 => append_with_room(&store, &partition, &batch).await,
+            _ => append_owned_with_room(&store, &partition, &batch).await,
+        };
         let stored = patched(&batch, appended.base_offset);
         world.borrow_mut().asked.insert((number, appended.base_offset), stored);
         if dice.below(3) == 0 {
             continue;
         }
-        wait_for(&store, appended).await;
+        wait_for(&store, &partition, appended).await;
         note_acked(&world, number, appended.last_offset);
     }
 }
@@ -106,12 +125,18 @@ fn note_acked(world: &RefCell<World>, partition: u32, last_offset: i64) {
     acked.extend(ready.iter().filter_map(|key| asked.remove(key)));
 }
 
-/// Reads everything again and again, and compares with what was asked for.
+/// Reads everything again and again, and compares with what was asked for. What is seen of a topic acknowledged at disk is
+/// durable, whoever was told so.
 async fn consume(started: Rc<Started>, world: Rc<RefCell<World>>, number: u32) {
     let (_, partition) = started.partition(number);
     loop {
-        let read = read_all(&partition, 40_000).await.expect("nothing is damaged");
+        // As much as a cold read takes: it may reach into what is being written.
+        let read = read_all(&partition, 1 << 20).await.expect("nothing is damaged");
         compare(&world.borrow(), number, &read);
+        let last = read.last().map(|batch| BatchHeader::parse(batch).expect("a batch").last_offset());
+        if let Some(last) = last.filter(|_| number != IN_MEMORY) {
+            note_acked(&world, number, last);
+        }
         let changed = partition.changed();
         changed.await;
         sleep(Duration::from_millis(2)).await;
@@ -154,6 +179,7 @@ async fn live(broker: &RefCell<Broker>, world: &Rc<RefCell<World>>, seed: u64, s
     for summary in &started.summaries {
         assert!(summary.damage.is_empty(), "{:?}", summary.damage);
         world.borrow_mut().seen.replayed += summary.replayed_batches;
+        world.borrow_mut().seen.marks += summary.marks;
         world.borrow_mut().seen.torn += u64::from(summary.torn_tail_bytes > 0);
     }
     settle(&started, world).await;
@@ -190,6 +216,10 @@ fn run_lives(seed: u64, lives: u32) -> (Seen, u64) {
         let simulation = Simulation::with_disk(seed ^ (u64::from(life) << 32), disk.clone());
         let polls = if dice.below(4) == 0 { u64::MAX } else { dice.below(6000) };
         let stats = Cell::new(StoreStats::default());
+        broker.borrow_mut().bypass_bytes =
+            [BYPASS_BYTES / 3, BYPASS_BYTES, 3 * BYPASS_BYTES][dice.below(3) as usize];
+        let segment_bytes = [64 << 10, 64 << 10, 1 << 20][dice.below(3) as usize];
+        broker.borrow_mut().specs.iter_mut().for_each(|spec| spec.config.segment_bytes = segment_bytes);
         let seed = dice.below(1 << 40) | 1;
         simulation.run_for(polls, live(&broker, &world, seed, &stats));
         world.borrow_mut().seen.add(stats.get());
@@ -202,13 +232,25 @@ fn run_lives(seed: u64, lives: u32) -> (Seen, u64) {
     (seen, hash)
 }
 
+/// Twenty, or those of `RINGLOG_SEEDS=from..to` for a longer search.
+fn seeds() -> std::ops::Range<u64> {
+    let given = std::env::var("RINGLOG_SEEDS").ok();
+    let parsed = given.as_deref().and_then(|range| {
+        let (from, to) = range.split_once("..")?;
+        Some(from.parse().ok()?..to.parse().ok()?)
+    });
+    assert!(parsed.is_some() || given.is_none(), "RINGLOG_SEEDS is a range like 100..200");
+    parsed.unwrap_or(1..21)
+}
+
 #[test]
 fn what_was_acked_survives_kills_and_power_failures_at_any_await() {
     let mut all = Seen::default();
-    for seed in 1..=20 {
+    for seed in seeds() {
         let (seen, _) = run_lives(seed, 8);
         all.add(seen.stats);
         all.replayed += seen.replayed;
+        all.marks += seen.marks;
         all.torn += seen.torn;
         all.extra += seen.extra;
     }
@@ -221,6 +263,11 @@ fn what_was_acked_survives_kills_and_power_failures_at_any_await() {
         ("evictions", stats.evictions),
         ("cold reads", stats.cold_reads),
         ("index rebuilds", stats.index_rebuilds),
+        ("refusals for want of memory", stats.refused_full),
+        ("batches past the journal", stats.bypasses),
+        ("marks", stats.marks),
+        ("batches put back into the journal", stats.put_back),
+        ("marks that a recovery followed", all.marks),
         ("replayed batches", all.replayed),
         ("torn tails", all.torn),
         ("unacked batches that survived", all.extra),
@@ -236,8 +283,10 @@ fn the_same_seed_gives_the_same_trace() {
 }
 
 #[test]
-fn a_failed_journal_write_ends_acknowledging_for_ever() {
-    fail_and_check(|disk| disk.fail_next_write(libc_eio()));
+fn a_failed_write_ends_acknowledging_for_ever() {
+    for bytes in [100, BYPASS_BYTES + 100] {
+        fail_and_check(bytes, |disk| disk.fail_next_write(libc_eio()));
+    }
 }
 
 #[test]
@@ -249,7 +298,7 @@ fn a_failed_sync_ends_acknowledging_for_ever() {
         let mut broker = sim_broker();
         let started = broker.start(1).await;
         let (store, partition) = started.partition(0);
-        wait_for(&store, append_with_room(&store, &partition, &batch(1, 100)).await).await;
+        wait_for(&store, &partition, append_with_room(&store, &partition, &batch(1, 100)).await).await;
         // The journal files are made, so the next sync is a checkpoint's.
         sleep(Duration::from_secs(5)).await;
         disk.fail_next_sync(libc_eio());
@@ -259,7 +308,7 @@ fn a_failed_sync_ends_acknowledging_for_ever() {
     });
 }
 
-fn fail_and_check(fault: impl Fn(&SimDisk)) {
+fn fail_and_check(bytes: usize, fault: impl Fn(&SimDisk)) {
     let simulation = Simulation::new(3);
     let disk = simulation.disk();
     let broker = RefCell::new(sim_broker());
@@ -267,12 +316,12 @@ fn fail_and_check(fault: impl Fn(&SimDisk)) {
         make_data_folder().await;
         let started = start(&broker, 1).await;
         let (store, partition) = started.partition(0);
-        let first = batch(1, 100);
-        wait_for(&store, append_with_room(&store, &partition, &first).await).await;
+        let first = batch(1, bytes);
+        wait_for(&store, &partition, append_with_room(&store, &partition, &first).await).await;
         sleep(Duration::from_secs(5)).await;
         fault(&disk);
         let durable = store.durable();
-        store.append(&partition, &batch(2, 100)).expect("there is room");
+        store.append(&partition, &batch(2, bytes)).expect("there is room");
         assert!(store.committed(durable).await.is_err());
         assert!(store.committed(durable).await.is_err());
         assert!(matches!(store.health(), Health::Failed(_)));
@@ -286,7 +335,7 @@ fn fail_and_check(fault: impl Fn(&SimDisk)) {
         let started = start(&broker, 1).await;
         let (_, partition) = started.partition(0);
         let read = read_all(&partition, 1000).await.expect("nothing is damaged");
-        assert_eq!(read[..1], kept[..]);
+        assert_eq!(read[..1], kept[..1]);
     });
 }
 
@@ -297,6 +346,12 @@ fn libc_eio() -> i32 {
 
 #[test]
 fn a_full_disk_refuses_appends_serves_reads_and_recovers_by_itself() {
+    for bytes in [20_000, BYPASS_BYTES + 20_000] {
+        fill_and_check(bytes);
+    }
+}
+
+fn fill_and_check(bytes: usize) {
     let simulation = Simulation::new(5);
     let disk = simulation.disk();
     let broker = RefCell::new(sim_broker());
@@ -307,7 +362,7 @@ fn a_full_disk_refuses_appends_serves_reads_and_recovers_by_itself() {
         let (store, partition) = started.partition(0);
         sleep(Duration::from_secs(5)).await;
         disk.set_full(true);
-        let refused = fill(&store, &partition, &world).await;
+        let refused = fill(&store, &partition, &world, bytes).await;
         assert_eq!(refused, AppendError::DiskFull);
         assert_eq!(store.health(), Health::DiskFull);
         let read = read_all(&partition, 40_000).await.expect("reads go on");
@@ -321,7 +376,7 @@ fn a_full_disk_refuses_appends_serves_reads_and_recovers_by_itself() {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(store.health(), Health::Ok);
         disk.set_full(true);
-        fill(&store, &partition, &world).await;
+        fill(&store, &partition, &world, bytes).await;
     });
     // Killed while it is full: the next start finds everything.
     disk.set_full(false);
@@ -337,10 +392,11 @@ async fn fill(
     store: &ringlog_storage::Store,
     partition: &Rc<Partition>,
     world: &RefCell<World>,
+    bytes: usize,
 ) -> AppendError {
     loop {
         let made = world.borrow().made + 1;
-        let batch = batch(made, 20_000);
+        let batch = batch(made, bytes);
         let room = store.room();
         match store.append(partition, &batch) {
             Ok(appended) => {
@@ -348,7 +404,7 @@ async fn fill(
                 let stored = patched(&batch, appended.base_offset);
                 world.borrow_mut().asked.insert((0, appended.base_offset), stored);
                 // Not waited for: a full disk may hold the commit back.
-                if timeout(Duration::from_secs(1), wait_for(store, appended)).await.is_ok() {
+                if timeout(Duration::from_secs(1), wait_for(store, partition, appended)).await.is_ok() {
                     note_acked(world, 0, appended.last_offset);
                 }
             }
@@ -373,7 +429,8 @@ fn partitions_are_deleted_and_made_while_others_work() {
             for number in 100..110 {
                 let made = store.create_partition(spec(number, tiny())).await.expect("made");
                 for round in 0..40 {
-                    append_with_room(&store, &made, &batch(round, 8000)).await;
+                    let bytes = if round % 3 == seed % 3 { BYPASS_BYTES + 100 } else { 8000 };
+                    append_with_room(&store, &made, &batch(round, bytes)).await;
                 }
                 sleep(Duration::from_micros(200 * seed)).await;
                 store.delete_partition(made.id()).await.expect("deleted");
@@ -392,4 +449,36 @@ fn partitions_are_deleted_and_made_while_others_work() {
             settle(&started, &world).await;
         });
     }
+}
+
+#[test]
+fn a_partition_whose_large_batches_wait_for_space_can_be_deleted() {
+    let simulation = Simulation::new(8);
+    let disk = simulation.disk();
+    let broker = RefCell::new(sim_broker());
+    simulation.run(async {
+        make_data_folder().await;
+        let started = start(&broker, 1).await;
+        let (store, partition) = started.partition(0);
+        sleep(Duration::from_secs(5)).await;
+        for number in 100..103 {
+            let made = store.create_partition(spec(number, tiny())).await.expect("made");
+            for round in 0..number - 100 {
+                let appended =
+                    append_with_room(&store, &made, &batch(round.into(), BYPASS_BYTES + 100)).await;
+                wait_for(&store, &made, appended).await;
+            }
+            disk.set_full(true);
+            while store.append(&made, &batch(9, BYPASS_BYTES + 100)) != Err(AppendError::DiskFull) {
+                sleep(Duration::from_secs(1)).await;
+            }
+            let deleted = timeout(Duration::from_secs(5), store.delete_partition(made.id())).await;
+            deleted.expect("it does not wait for space").expect("deleted");
+            disk.set_full(false);
+            sleep(Duration::from_secs(2)).await;
+            assert_eq!(store.health(), Health::Ok);
+        }
+        wait_for(&store, &partition, append_with_room(&store, &partition, &batch(1, 50_000)).await).await;
+        store.shutdown().await.expect("an orderly end");
+    });
 }

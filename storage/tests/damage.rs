@@ -94,7 +94,7 @@ fn frames_that_were_under_way_together_are_cut_from_the_first_torn_one_on() {
         let started = broker.start(1).await;
         let (first, _) = append_and_go_on(&started, &mut model).await;
         let (_, second) = append_and_go_on(&started, &mut model).await;
-        common::wait_for(&started.stores[0], second).await;
+        common::wait_for(&started.stores[0], &started.partition(0).1, second).await;
         assert_eq!(started.stores[0].stats().overlapped_commits, 1);
         patched(&first, 9)
     });
@@ -117,7 +117,7 @@ fn a_later_frame_shows_that_those_under_way_together_were_durable() {
         let started = broker.start(1).await;
         let (first, _) = append_and_go_on(&started, &mut model).await;
         let (_, second) = append_and_go_on(&started, &mut model).await;
-        common::wait_for(&started.stores[0], second).await;
+        common::wait_for(&started.stores[0], &started.partition(0).1, second).await;
         model.append(&started, 1, 1000).await;
         patched(&first, 9)
     });
@@ -321,7 +321,7 @@ fn forgery_succeeds(salt: Option<u64>) -> bool {
         let secret = Checkpoint::decode(&checkpoint).expect("sound").journal.salt;
         let batch = forged(salt.unwrap_or(secret));
         let appended = Model::default().append_unacked(&started, 0, &batch).await;
-        common::wait_for(&started.stores[0], appended).await;
+        common::wait_for(&started.stores[0], &started.partition(0).1, appended).await;
         batch
     });
     let (path, at) = frame_of(&broker, &patched(&batch, 0));
@@ -515,5 +515,104 @@ fn an_index_that_is_sound_but_wrong_is_not_trusted() {
         assert_eq!(read.batches, [model.batches[&0][1].clone()]);
         assert!(store.stats().index_rebuilds > 0);
         assert_eq!(partition.quarantined(), None);
+    });
+}
+
+/// A broker that ended without a checkpoint behind large batches to each of its two partitions, past the journal.
+fn bypassed(dir: &Path) -> (Broker, Model) {
+    let mut broker = Broker::new(dir, 2);
+    broker.bypass_bytes = 16 << 10;
+    let mut model = Model::default();
+    on_ring(async {
+        let started = broker.start(1).await;
+        for round in 0..10 {
+            model.append(&started, round % 2, 20_000).await;
+        }
+        let stats = started.stores[0].stats();
+        assert_eq!((stats.checkpoints, stats.bypasses), (0, 10));
+        assert!(stats.marks > 0 && stats.rolls > 0, "{stats:?}");
+    });
+    (broker, model)
+}
+
+#[test]
+fn large_batches_are_found_again_by_their_marks() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, model) = bypassed(dir.path());
+    on_ring(async {
+        let twice = [broker.recover_only(1).await, broker.recover_only(1).await];
+        assert_eq!(twice[0], twice[1]);
+        let started = broker.start(1).await;
+        assert!(started.summaries[0].damage.is_empty(), "{:?}", started.summaries[0].damage);
+        assert!(started.summaries[0].marks > 0);
+        assert_eq!(started.summaries[0].replayed_batches, 0);
+        model.check(&started).await;
+    });
+}
+
+#[test]
+fn rot_below_a_mark_is_named_and_quarantines_its_partition_only() {
+    for number in 0..5 {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut broker, mut model) = bypassed(dir.path());
+        let damaged = model.batches.remove(&0).expect("there were five");
+        let all = segments(&broker, 0);
+        let found = all.iter().find_map(|path| Some((path, common::find_in(path, &damaged[number])?)));
+        let (path, at) = found.expect("some segment has it");
+        flip(path, at + 3000);
+        on_ring(async {
+            let started = broker.start(1).await;
+            let summary = &started.summaries[0];
+            assert_eq!(summary.quarantined, [id(0)], "batch {number}");
+            assert_eq!((&summary.damage[0].path, summary.damage[0].partition), (path, Some(id(0))));
+            let (store, partition) = started.partition(0);
+            let refused = store.append(&partition, &batch(1, 10));
+            assert!(matches!(refused, Err(AppendError::Quarantined(_))));
+            model.check(&started).await;
+            model.append(&started, 1, 20_000).await;
+        });
+    }
+}
+
+#[test]
+fn a_segment_that_a_mark_names_is_missed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, model) = bypassed(dir.path());
+    for missing in segments(&broker, 0) {
+        let bytes = fs::read(&missing).expect("a file");
+        fs::remove_file(&missing).expect("removed");
+        let summaries = on_ring(broker.recover_only(1));
+        assert_eq!(summaries[0].quarantined, [id(0)], "without {missing:?}");
+        fs::write(&missing, bytes).expect("written");
+        fs::remove_dir_all(dir.path().join("journal").join("0000000002")).expect("removed");
+    }
+    on_ring(async { model.check(&broker.start(1).await).await });
+}
+
+#[test]
+fn what_stands_behind_the_last_mark_is_nobodys() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, mut model) = bypassed(dir.path());
+    let active = segments(&broker, 0).pop().expect("there are some");
+    // As if a write of a later batch had got there, but for its mark; and another only in part.
+    let last = model.batches[&0].last().expect("there were five").clone();
+    let mut bytes = fs::read(&active).expect("a file");
+    let at = common::find_in(&active, &last).expect("the last segment has it") as usize - 24;
+    let entry = bytes[at..at + 24 + last.len()].to_vec();
+    let end = (at + entry.len()).next_multiple_of(BLOCK as usize);
+    bytes.resize(end, 0);
+    bytes.extend_from_slice(&entry);
+    bytes.extend_from_slice(&[0x77; 5000]);
+    fs::write(&active, bytes).expect("written");
+    on_ring(async {
+        let started = broker.start(1).await;
+        assert!(started.summaries[0].damage.is_empty(), "{:?}", started.summaries[0].damage);
+        assert_eq!(started.partition(0).1.log_end(), 15);
+        for bytes in [100, 20_000] {
+            model.append(&started, 0, bytes).await;
+        }
+        model.check(&started).await;
+        started.shutdown().await;
+        model.check(&broker.start(1).await).await;
     });
 }

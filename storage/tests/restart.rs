@@ -190,7 +190,7 @@ fn one_turn_of_appends_shares_a_commit() {
             let (_, partition) = started.partition(round % 4);
             last = Some(store.append(&partition, &batch(round.into(), 200)).expect("there is room"));
         }
-        wait_for(&store, last.expect("there was one")).await;
+        wait_for(&store, &started.partition(3).1, last.expect("there was one")).await;
         assert_eq!(store.stats().commits, 1);
         assert_eq!(store.stats().appends, 20);
     });
@@ -213,7 +213,7 @@ fn a_disk_topic_is_read_only_when_it_is_durable_and_a_memory_topic_at_once() {
         assert_eq!(disk.try_read_tail(0, 1000).expect("in memory").batches.len(), 0);
         assert_eq!(memory.try_read_tail(0, 1000).expect("in memory").batches.len(), 1);
         let changed = disk.changed();
-        wait_for(&store, appended).await;
+        wait_for(&store, &disk, appended).await;
         changed.await;
         assert_eq!(disk.high_watermark(), 3);
         assert_eq!(disk.read(4, 1000).await, Err(ReadError::OutOfRange { start: 0, end: 3 }));
@@ -258,7 +258,7 @@ fn many_unacked_appends_wait_for_room_and_none_is_lost() {
             expected.push(common::patched(&batch, appended.base_offset));
             last = Some(appended);
         }
-        wait_for(&store, last.expect("there was one")).await;
+        wait_for(&store, &partition, last.expect("there was one")).await;
         assert!(store.stats().refused_full > 0);
         assert!(store.stats().commits < 1000);
         check_partition(&partition, &expected).await;
@@ -387,12 +387,12 @@ fn a_topic_acknowledged_in_memory_shares_commits_and_is_durable_soon() {
             sleep(Duration::from_micros(100)).await;
         }
         assert_eq!(store.stats().commits, 0, "nobody waits for them");
-        wait_for(&store, last.expect("there were twenty")).await;
+        wait_for(&store, &partition, last.expect("there were twenty")).await;
         assert_eq!(store.stats().commits, 1);
         let one_more = store.append(&partition, &batch(20, 300)).expect("there is room");
         store.hurry();
         let begun = now();
-        wait_for(&store, one_more).await;
+        wait_for(&store, &partition, one_more).await;
         assert!(begun.elapsed() < Duration::from_millis(5), "somebody waits for it");
     });
 }

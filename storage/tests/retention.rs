@@ -31,7 +31,7 @@ async fn append(started: &Started, count: usize, timestamp_ms: i64) {
     let (store, partition) = started.partition(0);
     for _ in 0..count {
         let appended = append_with_room(&store, &partition, &batch(timestamp_ms)).await;
-        wait_for(&store, appended).await;
+        wait_for(&store, &partition, appended).await;
     }
 }
 
@@ -167,7 +167,7 @@ fn damage_and_records_without_a_time_are_kept() {
             let (store, partition) = started.partition(partition);
             for _ in 0..3 {
                 let appended = append_with_room(&store, &partition, &batch(timestamp_ms)).await;
-                wait_for(&store, appended).await;
+                wait_for(&store, &partition, appended).await;
             }
         }
         started.shutdown().await;

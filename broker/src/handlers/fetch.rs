@@ -18,7 +18,7 @@ use crate::shard::Shard;
 pub fn handle(shard: &Shard, session: &Rc<Session>, frame: &Frame<'_>) {
     let request = frame.header.request;
     let Some(fetch) = body::<Fetch>(session, frame) else { return };
-    let Some(partition) = partition(session, frame) else { return };
+    let Some(partition) = partition(session, &frame.header) else { return };
     let max_bytes = (fetch.max_bytes as usize).clamp(1, FETCH_BYTES);
     let min_bytes = (fetch.min_bytes as usize).min(max_bytes);
     if let Some(read) = partition.try_read_tail(fetch.offset, max_bytes)

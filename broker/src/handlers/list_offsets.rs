@@ -24,7 +24,7 @@ pub struct Resolved {
 pub fn handle(session: &Rc<Session>, frame: &Frame<'_>) {
     let request = frame.header.request;
     let Some(ListOffsets { at }) = body::<ListOffsets>(session, frame) else { return };
-    let Some(partition) = partition(session, frame) else { return };
+    let Some(partition) = partition(session, &frame.header) else { return };
     let waiting = session.clone();
     session.park(async move {
         match resolve(&partition, at).await {

@@ -11,7 +11,7 @@ pub mod topics;
 
 use std::rc::Rc;
 
-use ringlog_protocol::{Body, ErrorCode, Frame};
+use ringlog_protocol::{Body, ErrorCode, Frame, FrameHeader};
 use ringlog_storage::{Partition, ReadError};
 
 use crate::session::Session;
@@ -28,12 +28,11 @@ fn body<T: Body>(session: &Session, frame: &Frame<'_>) -> Option<T> {
 }
 
 /// The partition the request's handle names, or an error reply.
-fn partition(session: &Session, frame: &Frame<'_>) -> Option<Rc<Partition>> {
-    let partition = session.partition(frame.header.handle);
+fn partition(session: &Session, header: &FrameHeader) -> Option<Rc<Partition>> {
+    let partition = session.partition(header.handle);
     if partition.is_none() {
-        let message =
-            format!("handle {:#x} is not open on this connection; open it again", frame.header.handle);
-        session.reply_error(frame.header.request, ErrorCode::UnknownHandle, &message);
+        let message = format!("handle {:#x} is not open on this connection; open it again", header.handle);
+        session.reply_error(header.request, ErrorCode::UnknownHandle, &message);
     }
     partition
 }

@@ -16,7 +16,7 @@ use crate::session::{self, Session};
 pub fn handle(session: &Rc<Session>, frame: &Frame<'_>) {
     let id = frame.header.request;
     let Some(subscribe) = body::<Subscribe>(session, frame) else { return };
-    let Some(partition) = partition(session, frame) else { return };
+    let Some(partition) = partition(session, &frame.header) else { return };
     if !session.may_subscribe(id) {
         let message = format!("subscription {id} exists already, or this connection has too many");
         return session.reply_error(id, ErrorCode::TooManySubscriptions, &message);

@@ -433,3 +433,123 @@ fn a_flood_of_clients_that_say_nothing_keeps_no_honest_one_out() {
         node.stop().await;
     });
 }
+
+/// A batch of one record of about that many bytes, no two alike.
+fn large_batch(number: u8, bytes: usize) -> bytes::Bytes {
+    let value: Vec<u8> = (0..bytes).map(|at| (at / 249) as u8 ^ at as u8 ^ number).collect();
+    let mut builder = BatchBuilder::new(9 << 20);
+    builder.push(1, None, Some(&value), []).unwrap();
+    builder.finish_plain()
+}
+
+fn produce_frame(request: u32, handle: u32, batch: &[u8]) -> Vec<u8> {
+    let mut frame =
+        encode_with_payload(Kind::Produce, request, handle, Ack::Disk.flags(), &(), batch.len()).to_vec();
+    frame.extend_from_slice(batch);
+    frame
+}
+
+/// The first batch at or behind an offset, as the broker gives it.
+async fn fetch_one(client: &mut WireClient, handle: u32, offset: i64) -> bytes::Bytes {
+    let fetch = Fetch { max_bytes: 1, ..fetch_from(offset) };
+    let request = client.tell(Kind::Fetch, handle, &fetch).await;
+    let reply = client.next_frame().await;
+    assert_eq!((reply.header.request, reply.header.kind), (request, Kind::Fetched));
+    reply.payload
+}
+
+#[test]
+fn large_batches_in_pieces_of_any_size_are_kept_byte_for_byte() {
+    for seed in 0..12 {
+        let simulation = Simulation::new(seed);
+        let sizes = [300, 65_300, 65_600, 100, 262_000, 262_144, 300_000, 900_000, 10, 1_000_000, 500_000];
+        let kept = sizes.iter().zip(1..).map(|(bytes, number)| large_batch(number, *bytes));
+        let kept: Vec<_> = kept.collect();
+        simulation.run(async {
+            let node = SimNode::start(1 + seed as usize % 2).await;
+            let mut client = WireClient::connect(node.address, Some(0)).await;
+            create_topic(&mut client, 1).await;
+            let handle = open(&mut client, 0).await;
+            let frames = kept.iter().zip(100..).map(|(batch, request)| produce_frame(request, handle, batch));
+            let mut stream = bytes::Bytes::from(frames.collect::<Vec<_>>().concat());
+            while !stream.is_empty() {
+                let most = [7, 5_000, 100_000, 700_000][ringlog_reactor::random_u64() as usize % 4];
+                let len = 1 + ringlog_reactor::random_u64() as usize % most;
+                client.send_raw(stream.split_to(len.min(stream.len()))).await.unwrap();
+            }
+            for offset in 0..kept.len() as i64 {
+                let produced = client.next_frame().await;
+                assert_eq!(i64::from(produced.header.request), 100 + offset);
+                assert_eq!(produced.message::<Produced>().base_offset, offset);
+            }
+        });
+        simulation.crash();
+        Simulation::with_disk(seed + 1, simulation.disk()).run(async {
+            let node = SimNode::start(1).await;
+            let mut client = WireClient::connect(node.address, None).await;
+            let handle = open(&mut client, 0).await;
+            for (batch, offset) in kept.iter().zip(0..) {
+                let mut expected = batch.to_vec();
+                ringlog_protocol::batch::patch(&mut expected, offset, 0);
+                assert_eq!(fetch_one(&mut client, handle, offset).await, expected, "offset {offset}");
+            }
+            drop(client);
+            node.stop().await;
+        });
+    }
+}
+
+#[test]
+fn who_stops_in_the_middle_of_a_large_batch_takes_nobodys_memory_for_long() {
+    for stays in [true, false] {
+        Simulation::new(3).run(async {
+            let node = SimNode::start(1).await;
+            let mut honest = WireClient::connect(node.address, None).await;
+            create_topic(&mut honest, 1).await;
+            let handle = open(&mut honest, 0).await;
+            let mut halves = Vec::new();
+            // Together they take all that there is for gathering.
+            for _ in 0..20 {
+                let client = WireClient::connect(node.address, None).await;
+                let frame = produce_frame(1, handle, &large_batch(1, 8_000_000));
+                let half = bytes::Bytes::from(frame).slice(..100_000);
+                client.send_raw(half).await.unwrap();
+                if !stays {
+                    client.shutdown();
+                }
+                halves.push(client);
+            }
+            let batch = large_batch(2, 1_000_000);
+            let (_, produced): (_, Produced) =
+                timeout(3 * STALLED_AFTER, honest.send_batch(handle, Ack::Disk, batch)).await.unwrap();
+            assert_eq!(produced.base_offset, 0);
+            for half in &mut halves {
+                timeout(3 * STALLED_AFTER, half.read_to_end()).await.expect("it is cut off");
+            }
+            drop(honest);
+            node.stop().await;
+        });
+    }
+}
+
+#[test]
+fn a_damaged_large_batch_is_refused_and_the_next_is_taken() {
+    Simulation::new(4).run(async {
+        let node = SimNode::start(1).await;
+        let mut client = WireClient::connect(node.address, None).await;
+        create_topic(&mut client, 1).await;
+        let handle = open(&mut client, 0).await;
+        for round in 0..3 {
+            let mut wrong = large_batch(1, 400_000).to_vec();
+            wrong[300_000] ^= 1;
+            let refused = client.try_send_batch(handle, wrong.into()).await.unwrap_err();
+            assert_eq!(refused.error_code(), ErrorCode::CorruptBatch);
+            let refused = client.try_send_batch(handle, large_batch(1, 2_000_000)).await.unwrap_err();
+            assert_eq!(refused.error_code(), ErrorCode::BatchTooLarge);
+            let produced = client.try_send_batch(handle, large_batch(1, 400_000)).await.unwrap();
+            assert_eq!(produced.base_offset, round);
+        }
+        drop(client);
+        node.stop().await;
+    });
+}

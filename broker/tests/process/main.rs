@@ -9,6 +9,7 @@ mod consume;
 mod crash;
 mod demo;
 mod helpers;
+mod large;
 mod produce;
 mod readers;
 mod startup;

@@ -322,10 +322,11 @@ fn prepare(op: &mut Op, scratch: &mut Scratch) -> squeue::Entry {
         }
         Op::AcceptMany { fd } => opcode::AcceptMulti::new(Fd(*fd)).flags(libc::SOCK_CLOEXEC).build(),
         Op::ReceiveMany { fd } => opcode::RecvMulti::new(Fd(*fd), BUFFER_GROUP).build(),
-        Op::Receive { fd, buf, len } => {
+        Op::Receive { fd, buf, len, whole } => {
+            let flags = if *whole { libc::MSG_WAITALL } else { 0 };
             let room = buf.spare_capacity_mut();
             assert!(*len as usize <= room.len(), "a receive has room for what it asks");
-            opcode::Recv::new(Fd(*fd), room.as_mut_ptr().cast(), *len).build()
+            opcode::Recv::new(Fd(*fd), room.as_mut_ptr().cast(), *len).flags(flags).build()
         }
         Op::Send { fd, data } => {
             // MSG_WAITALL: the kernel itself goes on after a short send.

@@ -176,7 +176,8 @@ impl PartitionPoint {
 }
 
 impl ActiveSegment {
-    fn is_possible(&self, next_offset: i64) -> bool {
+    /// Whether a segment can be so, when the offset after its last is `next_offset`.
+    pub(super) fn is_possible(&self, next_offset: i64) -> bool {
         let block = BLOCK_BYTES as u64;
         (0..=next_offset).contains(&self.base_offset)
             && (block..=MAX_SEGMENT_POSITION).contains(&self.bytes)

@@ -69,6 +69,11 @@ impl Envelope {
         out
     }
 
+    /// The checksum of an encoded envelope.
+    pub fn crc_of(encoded: &[u8; ENVELOPE_BYTES]) -> u32 {
+        u32_at(encoded, CRC)
+    }
+
     /// Reads an envelope and checks it against the front of the batch behind it.
     pub fn decode(
         bytes: &[u8; ENVELOPE_BYTES],

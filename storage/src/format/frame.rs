@@ -1,16 +1,17 @@
 //! A journal frame: what one commit writes.
 //!
 //! ```text
-//! header 32 | entries: envelope + batch, back to back | end marker 24 | zeros to the next block
+//! header 32 | entries: envelope + batch, and marks, back to back | end marker 24 | zeros to the next block
 //! ```
-//! There is no checksum over the whole frame: the envelopes and the batches' CRCs cover each byte once. The end marker's
-//! `chain` covers the envelopes' checksums in their order, seeded with the epoch and the sequence, so an entry of another
+//! There is no checksum over the whole frame: envelopes, batches' CRCs and marks cover each byte once. The end marker's
+//! `chain` covers the checksums of envelopes and marks in their order, seeded with the epoch and the sequence, so an entry of another
 //! frame, left in a recycled file and valid by itself, is seen.
 //!
 //! Header, end marker and chain are seeded with the journal's *salt*, a random number that stands only in the checkpoint: a
 //! producer cannot forge a frame inside its batches.
 
 use super::entry::{Entry, EntryError};
+use super::mark::{MARK_BYTES, Mark, MarkError};
 use super::{put, u32_at, u64_at};
 
 /// Bytes of a frame's header.
@@ -121,15 +122,15 @@ impl JournalIdentity {
     }
 }
 
-/// The running checksum over the envelopes of a frame.
+/// The running checksum over the envelopes and marks of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chain(u32);
 
 impl Chain {
-    /// The chain with one more entry.
+    /// The chain with one more entry or mark.
     #[must_use]
-    pub fn with(self, envelope_crc: u32) -> Chain {
-        Chain(crc32c::crc32c_append(self.0, &envelope_crc.to_le_bytes()))
+    pub fn with(self, crc: u32) -> Chain {
+        Chain(crc32c::crc32c_append(self.0, &crc.to_le_bytes()))
     }
 }
 
@@ -146,6 +147,14 @@ pub enum FrameError {
         at: usize,
         /// What is wrong there.
         error: EntryError,
+    },
+    /// What stands where a mark should is none.
+    #[error("at byte {at} of the frame: {error}")]
+    Mark {
+        /// Offset from the frame's first byte.
+        at: usize,
+        /// What is wrong there.
+        error: MarkError,
     },
     /// The end marker does not fit the frame.
     #[error("the frame's end marker does not fit it")]
@@ -164,6 +173,8 @@ pub enum FrameStep {
         /// Whether the batch's CRC fits.
         sound: bool,
     },
+    /// A mark.
+    Mark(Mark),
     /// The end: the frame has this many bytes, without padding, and all its envelopes are the ones that were written.
     End {
         /// Bytes from the header to the end marker.
@@ -182,7 +193,7 @@ pub struct FrameWalk<'a> {
 }
 
 impl FrameWalk<'_> {
-    /// The next entry or the end. After the end or an error, there is nothing more to ask for.
+    /// The next entry or mark, or the end. After the end or an error, there is nothing more to ask for.
     pub fn step(&mut self) -> Result<FrameStep, FrameError> {
         let rest = self.bytes.get(self.at..).ok_or(FrameError::Short)?;
         if rest.len() < END_BYTES {
@@ -190,6 +201,12 @@ impl FrameWalk<'_> {
         }
         if u32_at(rest, MAGIC) == END_MAGIC {
             return self.end(rest);
+        }
+        if Mark::begins(rest) {
+            let (mark, crc) = Mark::decode(rest).map_err(|error| FrameError::Mark { at: self.at, error })?;
+            self.at += MARK_BYTES;
+            self.chain = self.chain.with(crc);
+            return Ok(FrameStep::Mark(mark));
         }
         let entry = Entry::decode(rest).map_err(|error| FrameError::Entry { at: self.at, error })?;
         let at = self.at;

@@ -9,6 +9,7 @@ use super::envelope::Envelope;
 use super::frame::{END_BYTES, FrameStep, JournalIdentity};
 use super::index::{Index, IndexEntry};
 use super::journal_file;
+use super::mark::{MARK_BYTES, Mark};
 use super::segment::SegmentHeader;
 use crate::PartitionId;
 
@@ -93,19 +94,27 @@ fn frame(sequence: u64) -> Vec<u8> {
         chain = chain.with(crc);
         bytes.extend_from_slice(&entry);
     }
+    let mark = example_mark().encode();
+    chain = chain.with(Mark::crc_of(&mark));
+    bytes.extend_from_slice(&mark);
     let length = (bytes.len() + END_BYTES) as u32;
     bytes.extend_from_slice(&JOURNAL.end_marker(sequence, length, chain));
     bytes
 }
 
-/// The number of a whole frame's entries, all sound.
+fn example_mark() -> Mark {
+    let segment = ActiveSegment { base_offset: 900, bytes: 8192 };
+    Mark { id: ID, segment, next_offset: 1 << 40 }
+}
+
+/// The number of a whole frame's entries and marks, all sound.
 fn walk(bytes: &[u8], sequence: u64) -> Option<usize> {
     JOURNAL.frame_at(bytes).filter(|found| found.sequence == sequence)?;
     let mut walk = JOURNAL.walk(bytes, sequence);
     let mut entries = 0;
     loop {
         match walk.step().ok()? {
-            FrameStep::Entry { sound: true, .. } => entries += 1,
+            FrameStep::Entry { sound: true, .. } | FrameStep::Mark(_) => entries += 1,
             FrameStep::Entry { .. } => return None,
             FrameStep::End { length } => return (length <= bytes.len()).then_some(entries),
         }
@@ -119,8 +128,30 @@ fn no_changed_entry_is_taken() {
 
 #[test]
 fn no_changed_frame_is_taken() {
-    assert_eq!(walk(&frame(9), 9), Some(3));
+    assert_eq!(walk(&frame(9), 9), Some(4));
     fuzz(&frame(9), |bytes| walk(bytes, 9));
+}
+
+#[test]
+fn no_changed_mark_is_taken() {
+    fuzz(&example_mark().encode(), |bytes| Mark::decode(bytes).ok());
+}
+
+#[test]
+fn a_mark_that_nobody_writes_is_refused_whatever_its_checksum() {
+    let good = example_mark();
+    assert_eq!(Mark::decode(&good.encode()).map(|(mark, _)| mark), Ok(good));
+    for bad in [
+        Mark { next_offset: -1, ..good },
+        Mark { next_offset: 899, ..good },
+        Mark { segment: ActiveSegment { bytes: 8191, ..good.segment }, ..good },
+        Mark { segment: ActiveSegment { bytes: 0, ..good.segment }, ..good },
+        Mark { segment: ActiveSegment { bytes: u64::MAX, ..good.segment }, ..good },
+        Mark { segment: ActiveSegment { base_offset: -1, ..good.segment }, ..good },
+    ] {
+        assert!(Mark::decode(&bad.encode()).is_err(), "{bad:?}");
+    }
+    assert!(Mark::decode(&good.encode()[..MARK_BYTES - 1]).is_err());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::checkpoint::{ActiveSegment, Checkpoint, PartitionPoint};
 use super::envelope::Envelope;
 use super::frame::{FrameHeader, JournalIdentity};
 use super::index::{Index, IndexEntry};
+use super::mark::Mark;
 use super::segment::SegmentHeader;
 use super::{index, journal_file};
 use crate::PartitionId;
@@ -71,6 +72,15 @@ fn an_envelope_is_as_the_page_says() {
     assert_eq!(example_envelope().encode()[..], bytes);
     let read = Envelope::decode(bytes.first_chunk().expect("24 bytes"), &std::array::from_fn(|at| at as u8));
     assert_eq!(read, Ok(example_envelope()));
+}
+
+#[test]
+fn a_mark_is_as_the_page_says() {
+    let segment = ActiveSegment { base_offset: 1000, bytes: 8192 };
+    let mark = Mark { id: ID, segment, next_offset: 1010 };
+    let bytes = golden("mark");
+    assert_eq!(mark.encode()[..], bytes);
+    assert_eq!(Mark::decode(&bytes).map(|(mark, _)| mark), Ok(mark));
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod frame;
 pub mod index;
 pub mod journal_file;
+pub mod mark;
 pub mod segment;
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::rc::Rc;
 
 use super::Partition;
 use crate::error::StoreError;
-use crate::format::checkpoint::ActiveSegment;
 use crate::limits::FLUSH_WRITE_BYTES;
 use crate::segment::{FlushEntry, Segment};
 use crate::stats::count;
@@ -62,7 +61,7 @@ impl Partition {
 
     /// The segment that takes an entry: the active one, or the next if that is full.
     async fn segment_for(&self, entry: &FlushEntry) -> Result<Rc<Segment>, StoreError> {
-        let active = self.segments.borrow().last().cloned();
+        let active = self.active_segment();
         match active.filter(|active| {
             !active.is_sealed() && active.has_room(active.written(), entry, self.segment_bytes())
         }) {
@@ -73,7 +72,7 @@ impl Partition {
 
     /// Seals the active segment, if there is one, and begins the next behind all that is flushed.
     pub(super) async fn roll(&self) -> Result<Rc<Segment>, StoreError> {
-        let active = self.segments.borrow().last().cloned();
+        let active = self.active_segment();
         if let Some(active) = active.filter(|active| !active.is_sealed()) {
             active.seal().await?;
             count(&self.shared.counters.rolls);
@@ -85,6 +84,12 @@ impl Partition {
         Ok(segment)
     }
 
+    /// Begins a new segment, whose header is on stable storage when this returns. The caller holds the flush lock.
+    pub(crate) async fn roll_for_bypass(&self) -> Result<(), StoreError> {
+        self.roll().await?;
+        self.sync().await
+    }
+
     /// Whether a sync would change what a checkpoint can say.
     pub(crate) fn is_unsynced(&self) -> bool {
         self.unsynced.get() && !self.is_deleted()
@@ -93,12 +98,13 @@ impl Partition {
     /// Waits until all that is flushed now is on stable storage.
     pub(crate) async fn sync(&self) -> Result<(), StoreError> {
         let Some(_working) = self.activity.enter() else { return Ok(()) };
-        let Some(active) = self.segments.borrow().last().cloned() else { return Ok(()) };
-        let bytes = active.written();
-        let point =
-            (self.flushed_end.get(), Some(ActiveSegment { base_offset: active.base_offset(), bytes }));
+        let Some(active) = self.active_segment() else { return Ok(()) };
+        let point = (self.flushed_end.get(), Some(active.point()));
         active.sync().await?;
-        self.synced.set(point);
+        // A bypass may have got further meanwhile, with syncs of its own.
+        if self.synced.get().0 <= point.0 {
+            self.synced.set(point);
+        }
         self.unsynced.set(false);
         Ok(())
     }
@@ -110,7 +116,7 @@ impl Partition {
 
     /// Writes the active segment's index, so that the next start need not scan it.
     pub(crate) async fn save_index(&self) {
-        let active = self.segments.borrow().last().cloned();
+        let active = self.active_segment();
         if let Some(active) = active.filter(|active| !active.is_sealed()) {
             active.save_index().await;
         }

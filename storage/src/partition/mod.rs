@@ -1,8 +1,10 @@
 //! One partition: its offsets, its newest entries in memory, its segments.
 //!
 //! Invariants:
-//! - `start <= flushed_end <= durable_end <= log_end`, and `start <= high watermark`, which is `durable_end` for a topic
-//!   acknowledged at disk and `log_end` for one acknowledged in memory.
+//! - `start <= durable_end <= log_end`, `start <= flushed_end <= log_end`, and `start <= high watermark`, which is
+//!   `durable_end` for a topic acknowledged at disk and `log_end` for one acknowledged in memory.
+//! - `flushed_end <= durable_end`, but while the partition bypasses the journal: what a bypass has written is durable when its
+//!   mark is.
 //! - `synced <= flushed_end`: a checkpoint says nothing that was not synced before.
 //! - The tail holds at least everything from `flushed_end` on; the segments hold `start` to `flushed_end`. So a reader
 //!   always finds an offset in one of the two, whenever the tail is evicted.
@@ -11,6 +13,7 @@
 mod flush;
 mod read;
 mod retain;
+mod runs;
 mod tail;
 
 use std::cell::{Cell, RefCell};
@@ -22,6 +25,7 @@ use bytes::Bytes;
 use ringlog_reactor::{Notified, Notify};
 
 pub use read::ReadBatches;
+pub(crate) use runs::Run;
 pub(crate) use tail::TailEntry;
 
 use crate::cache::ReadCache;
@@ -33,6 +37,7 @@ use crate::memory::ChunkId;
 use crate::permits::Activity;
 use crate::segment::{Segment, SegmentContext};
 use crate::stats::{Counters, count};
+use runs::Runs;
 use tail::Tail;
 
 /// The leader epoch that is written into batches. A node that is alone has led since the beginning.
@@ -71,6 +76,9 @@ pub struct Partition {
     /// Base offsets of the sealed segments that are open, the one used last at the back.
     open_sealed: RefCell<VecDeque<i64>>,
     quarantine: RefCell<Option<Quarantine>>,
+    runs: RefCell<Runs>,
+    /// There is something new for the task that writes the runs.
+    runs_wake: Notify,
     activity: Rc<Activity>,
     changed: Notify,
     shared: Shared,
@@ -80,6 +88,8 @@ pub struct Partition {
     frame_slot: Cell<(u64, usize)>,
     /// Waits for an eager flush.
     pub(crate) flush_queued: Cell<bool>,
+    /// Waits to be taken by [`Store::take_bypassed`](crate::Store::take_bypassed).
+    pub(crate) bypass_noted: Cell<bool>,
 }
 
 impl Partition {
@@ -109,12 +119,15 @@ impl Partition {
                 reason: "damage was found at an earlier start".to_owned(),
                 lasting: true,
             })),
+            runs: RefCell::default(),
+            runs_wake: Notify::new(),
             activity: Rc::default(),
             changed: Notify::new(),
             shared,
             last_chunk: Cell::new(0),
             frame_slot: Cell::new((0, 0)),
             flush_queued: Cell::new(false),
+            bypass_noted: Cell::new(false),
         };
         *partition.segments.borrow_mut() = partition.known_segments(point, sealed);
         partition
@@ -275,6 +288,20 @@ impl Partition {
         self.tail.borrow_mut().clear();
         self.shared.cache.forget(self.id());
         self.changed.notify_all();
+        self.runs_wake.notify_all();
+    }
+
+    pub(crate) fn runs_wake(&self) -> &Notify {
+        &self.runs_wake
+    }
+
+    pub(crate) fn flushed_end(&self) -> i64 {
+        self.flushed_end.get()
+    }
+
+    /// The last segment, if there is one.
+    pub(crate) fn active_segment(&self) -> Option<Rc<Segment>> {
+        self.segments.borrow().last().cloned()
     }
 
     /// The work going on in the partition's folder.
@@ -310,7 +337,7 @@ impl Partition {
         self.frame_slot.set((sequence, slot));
     }
 
-    fn segment_bytes(&self) -> u64 {
+    pub(crate) fn segment_bytes(&self) -> u64 {
         self.spec.config.segment_bytes.clamp(MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES)
     }
 }

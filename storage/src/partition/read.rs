@@ -2,6 +2,7 @@
 //!
 //! Nothing past the high watermark is read. Every batch handed out was checked, when it was appended or when it was read.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -9,7 +10,8 @@ use ringlog_protocol::batch::BatchHeader;
 
 use super::Partition;
 use crate::error::ReadError;
-use crate::limits::{COLD_READ_BYTES, OPEN_SEALED_SEGMENTS};
+use crate::format::checkpoint::PartitionPoint;
+use crate::limits::{BLOCK_BYTES, COLD_READ_BYTES, OPEN_SEALED_SEGMENTS};
 use crate::segment::{Place, Run, Segment, SegmentError};
 use crate::stats::count;
 
@@ -45,7 +47,7 @@ impl Partition {
             if let Some(read) = self.try_read_tail(offset, max_bytes) {
                 return Ok(read);
             }
-            if let Some(read) = self.shared.cache.read(self.id(), offset, max_bytes) {
+            if let Some(read) = self.shared.cache.read(self.id(), offset, self.high_watermark(), max_bytes) {
                 count(&self.shared.counters.cached_reads);
                 return Ok(read);
             }
@@ -121,6 +123,23 @@ impl Partition {
         }
     }
 
+    /// Reads all batches behind `point`, to where the segments end. Fails with the file in which something is wrong.
+    pub(crate) async fn check_from(&self, point: &PartitionPoint) -> Result<(), (PathBuf, SegmentError)> {
+        let mut offset = point.next_offset;
+        let segments = self.segments.borrow().clone();
+        for segment in segments.iter().filter(|segment| segment.end_offset() > point.next_offset) {
+            let known = point.active.filter(|active| active.base_offset == segment.base_offset());
+            let mut position = known.map_or(BLOCK_BYTES as u64, |active| active.bytes);
+            while offset < segment.end_offset() {
+                let place = Place { position, base_offset: Some(offset) };
+                let run = segment.read_run(place, offset).await.map_err(|error| (segment.path(), error))?;
+                offset = run.entries.last().map_or(offset, |entry| entry.last_offset + 1);
+                position = run.next_position;
+            }
+        }
+        Ok(())
+    }
+
     fn corrupt(&self, offset: i64, reason: String) -> ReadError {
         self.quarantine_for_now(&format!("at offset {offset}: {reason}"));
         ReadError::Corrupt { offset, reason }
@@ -161,6 +180,8 @@ impl Partition {
         })?;
         let segments = self.segments.borrow().clone();
         let start = self.start_offset();
+        // A bypass writes ahead of what may be read.
+        let until = self.high_watermark();
         for segment in segments.iter().filter(|segment| segment.end_offset() > start) {
             self.keep_open(segment);
             let found = segment.offset_of_time(timestamp_ms).await;
@@ -173,14 +194,15 @@ impl Partition {
                 SegmentError::Damaged(reason) => self.corrupt(segment.base_offset(), reason),
             })?;
             if let Some(from) = found {
-                let found = self.scan_for_time(from.max(start), segment.end_offset(), timestamp_ms).await?;
+                let until = segment.end_offset().min(until);
+                let found = self.scan_for_time(from.max(start), until, timestamp_ms).await?;
                 if found.is_some() {
                     return Ok(found);
                 }
             }
         }
         // What came in after the list of segments was taken is still in the tail or is newer than all that was looked at.
-        let from = segments.last().map_or(start, |segment| segment.end_offset());
+        let from = segments.last().map_or(start, |segment| segment.end_offset().min(until));
         self.scan_tail_for_time(from, timestamp_ms).await
     }
 

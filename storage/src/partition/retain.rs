@@ -42,7 +42,9 @@ impl Partition {
             kept_bytes -= segment.written();
             let too_many = self.spec.config.retention_bytes.is_some_and(|limit| kept_bytes >= limit);
             let gone = segment.end_offset() <= self.start.get();
-            if !(gone || too_many || self.is_expired(segment, now_ms).await) {
+            // A bypass may have written more than a mark tells of yet.
+            let durable = segment.end_offset() <= self.durable_end.get();
+            if !durable || !(gone || too_many || self.is_expired(segment, now_ms).await) {
                 break;
             }
             expired.push(Rc::clone(segment));
@@ -59,12 +61,17 @@ impl Partition {
         segment.newest_timestamp().await.is_ok_and(|newest| (0..oldest).contains(&newest))
     }
 
+    /// Whether nobody writes into its segments.
+    fn is_at_rest(&self) -> bool {
+        !self.has_unflushed() && !self.is_bypassing()
+    }
+
     /// Begins a new segment if the last one, all of it, is old enough to go: a partition that gets no more records must
     /// not keep its last ones for ever.
     async fn roll_if_expired(&self, now_ms: i64) -> Result<(), StoreError> {
         let last = self.segments.borrow().last().cloned();
         match last {
-            Some(last) if last.end_offset() > last.base_offset() && !self.has_unflushed() => {
+            Some(last) if last.end_offset() > last.base_offset() && self.is_at_rest() => {
                 if self.is_expired(&last, now_ms).await {
                     self.roll().await?;
                 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::RecoverySummary;
 use super::journals::{FrameAt, Journals, OldJournal};
-use super::verify::{FrameEntry, Plan, read_frame};
+use super::verify::{FrameEntry, FrameItem, Plan, read_frame};
 use crate::checkpoint::sync_all;
 use crate::config::PartitionId;
 use crate::error::{RecoveryError, StoreError};
@@ -43,11 +43,14 @@ async fn apply_file(
     let image = journal.load(first.file).await?;
     for frame in frames {
         let bytes = image.get(frame.offset as usize..).unwrap_or_default();
-        let entries = read_frame(journal.checkpoint.journal, bytes, frame.sequence);
-        let entries = entries.map_err(|error| changed(journal, frame, error.to_string()))?;
+        let items = read_frame(journal.checkpoint.journal, bytes, frame.sequence);
+        let items = items.map_err(|error| changed(journal, frame, error.to_string()))?;
         let before = summary.replayed_batches;
-        for entry in &entries {
-            apply_entry(journal, frame, entry, &image, partitions, summary)?;
+        for item in &items {
+            // The first pass has followed the marks: the partitions were opened at them.
+            if let FrameItem::Entry(entry) = item {
+                apply_entry(journal, frame, entry, &image, partitions, summary)?;
+            }
         }
         summary.replayed_frames += u64::from(summary.replayed_batches > before);
     }

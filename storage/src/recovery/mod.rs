@@ -1,8 +1,9 @@
 //! Recovery: the journals of the epoch before, replayed over the segments.
 //!
 //! Rules:
-//! - The checkpoint says which part of each segment is synced. What is behind that was never promised, and is in the
-//!   journal: it is overwritten, and segments that no checkpoint knows are put aside.
+//! - The checkpoint, and the marks behind it in the journal, say which part of each segment is synced. What is behind that was
+//!   never promised, or is in the journal: it is overwritten, and segments that neither knows are put aside.
+//! - What only marks vouch for is read once, like the journal's frames: rot there is damage.
 //! - A frame that is not whole ends the journal, if no frame with a higher sequence was begun: that one was never
 //!   acknowledged. If one was, the frame had been durable, and this is damage.
 //! - Damage is named and quarantines the partitions that cannot be shown to be complete. Of these nothing is written, moved
@@ -61,6 +62,8 @@ pub struct RecoverySummary {
     pub replayed_records: u64,
     /// Bytes of them.
     pub replayed_bytes: u64,
+    /// Marks that told of more than the checkpoint.
+    pub marks: u64,
     /// Bytes of frames whose commit had not ended: never acknowledged, and cut. Of all journals.
     pub torn_tail_bytes: u64,
     /// What was damaged.
@@ -102,8 +105,9 @@ pub async fn recover(
     let shared = Shared { cache: Rc::new(ReadCache::new()), counters: Rc::new(Counters::default()) };
     let mut summary = RecoverySummary::default();
     let journals = journals::find(&config, &mut summary).await?;
-    let mut places = places::inspect(&config, partitions, &journals, &mut summary).await?;
+    let mut places = places::known(&config, partitions, &journals, &mut summary)?;
     let plan = verify::verify(&journals, &mut places, &mut summary).await?;
+    places::inspect(&config, &mut places, &shared, &mut summary).await?;
     let unsynced = places::put_aside(&places).await?;
     let partitions = places::open(&config, places, &shared).await?;
     apply::apply(&journals, &plan, &partitions, &mut summary).await?;

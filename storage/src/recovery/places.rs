@@ -19,19 +19,23 @@ use crate::format::index::Index;
 use crate::format::segment::{self, SegmentHeader};
 use crate::layout;
 use crate::partition::{Partition, Shared};
+use crate::segment::SegmentError;
 use crate::store::make_folder;
 
 /// One partition before the replay.
 pub(super) struct Place {
     pub(super) spec: PartitionSpec,
+    /// How far its segments are known: by the checkpoint, and then by marks.
     pub(super) point: PartitionPoint,
+    /// The same by the checkpoint alone.
+    checkpointed: PartitionPoint,
     /// Which journal's checkpoint names it.
     pub(super) journal: Option<usize>,
     /// What is wrong, if it is to be quarantined.
     pub(super) damage: Option<String>,
     dir: PathBuf,
     sealed: Vec<(i64, u64)>,
-    /// Segments that no checkpoint knows.
+    /// Segments that neither checkpoint nor mark knows.
     unknown: Vec<i64>,
     /// What earlier recoveries have put aside.
     aside: Vec<PathBuf>,
@@ -39,8 +43,8 @@ pub(super) struct Place {
 
 pub(super) type Places = BTreeMap<PartitionId, Place>;
 
-/// Looks at every partition's folder.
-pub(super) async fn inspect(
+/// What the checkpoints say of every partition.
+pub(super) fn known(
     config: &StoreConfig,
     specs: Vec<PartitionSpec>,
     journals: &Journals,
@@ -51,10 +55,12 @@ pub(super) async fn inspect(
     for spec in specs {
         TopicName::check(&spec.topic_name).map_err(StoreError::from)?;
         let id = spec.id;
+        let point = known.get(&id).map_or(PartitionPoint::new(id), |(_, point)| *point);
         let mut place = Place {
             dir: layout::partition_dir(&config.data_dir, &spec),
             spec,
-            point: known.get(&id).map_or(PartitionPoint::new(id), |(_, point)| *point),
+            point,
+            checkpointed: point,
             journal: known.get(&id).map(|(journal, _)| *journal),
             damage: None,
             sealed: Vec::new(),
@@ -64,11 +70,24 @@ pub(super) async fn inspect(
         if place.journal.is_none() && journals.checkpoint_lost {
             place.damaged(place.dir.clone(), "no readable checkpoint says how far it is synced", summary);
         }
-        place.look().await?;
-        place.check(summary).await?;
         places.insert(id, place);
     }
     Ok(places)
+}
+
+/// Looks at every partition's folder, once it is known how far its segments are to be believed.
+pub(super) async fn inspect(
+    config: &StoreConfig,
+    places: &mut Places,
+    shared: &Shared,
+    summary: &mut RecoverySummary,
+) -> Result<(), RecoveryError> {
+    for place in places.values_mut() {
+        place.look().await?;
+        place.check(summary).await?;
+        place.check_marked(config, shared, summary).await?;
+    }
+    Ok(())
 }
 
 fn known_points(journals: &Journals) -> BTreeMap<PartitionId, (usize, PartitionPoint)> {
@@ -125,7 +144,7 @@ impl Place {
         Ok(())
     }
 
-    /// Checks that the folder has what the checkpoint says.
+    /// Checks that the folder has what the checkpoint or the last mark says.
     async fn check(&mut self, summary: &mut RecoverySummary) -> Result<(), RecoveryError> {
         let Some(active) = self.point.active else { return Ok(()) };
         let path = layout::segment_file(&self.dir, active.base_offset);
@@ -138,6 +157,28 @@ impl Place {
             self.damaged(self.dir.clone(), reason, summary);
         }
         Ok(())
+    }
+
+    /// Reads what only marks say is there.
+    async fn check_marked(
+        &mut self,
+        config: &StoreConfig,
+        shared: &Shared,
+        summary: &mut RecoverySummary,
+    ) -> Result<(), RecoveryError> {
+        if self.is_quarantined() || self.point.next_offset == self.checkpointed.next_offset {
+            return Ok(());
+        }
+        let (spec, shared) = (self.spec.clone(), shared.clone());
+        let partition = Partition::new(&config.data_dir, spec, &self.point, &self.sealed, shared);
+        match partition.check_from(&self.checkpointed).await {
+            Ok(()) => Ok(()),
+            Err((path, SegmentError::Io(error))) => Err(StoreError::io("reading", path)(error).into()),
+            Err((path, SegmentError::Damaged(reason))) => {
+                self.damaged(path, reason, summary);
+                Ok(())
+            }
+        }
     }
 
     async fn check_active(
@@ -181,8 +222,8 @@ impl Place {
     }
 }
 
-/// Renames the segments that no checkpoint knows, of sound partitions: they may hold anything, and their entries are in the
-/// journal. Returns all files that are put aside, to be removed once the new epoch is active.
+/// Renames the segments that neither checkpoint nor mark knows, of sound partitions: they may hold anything, and what of it was
+/// promised is in the journal. Returns all files that are put aside, to be removed once the new epoch is active.
 pub(super) async fn put_aside(places: &Places) -> Result<Vec<PathBuf>, RecoveryError> {
     let mut aside = Vec::new();
     for place in places.values().filter(|place| !place.is_quarantined()) {

@@ -8,6 +8,7 @@ use crate::config::PartitionId;
 use crate::error::RecoveryError;
 use crate::format::entry::Entry;
 use crate::format::frame::{FrameError, FrameStep, JournalIdentity};
+use crate::format::mark::Mark;
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -25,18 +26,36 @@ pub(super) struct FrameEntry {
     pub(super) sound: bool,
 }
 
-/// Walks the frame at the front of `bytes`. What it returns are the entries that were written there, all of them.
+/// What stands in a frame.
+pub(super) enum FrameItem {
+    Entry(FrameEntry),
+    Mark(Mark),
+}
+
+impl FrameItem {
+    fn is_sound(&self) -> bool {
+        match self {
+            FrameItem::Entry(entry) => entry.sound,
+            FrameItem::Mark(_) => true,
+        }
+    }
+}
+
+/// Walks the frame at the front of `bytes`. What it returns was written there, and is all that was.
 pub(super) fn read_frame(
     journal: JournalIdentity,
     bytes: &[u8],
     sequence: u64,
-) -> Result<Vec<FrameEntry>, FrameError> {
+) -> Result<Vec<FrameItem>, FrameError> {
     let mut walk = journal.walk(bytes, sequence);
-    let mut entries = Vec::new();
+    let mut items = Vec::new();
     loop {
         match walk.step()? {
-            FrameStep::Entry { at, entry, sound } => entries.push(FrameEntry { at, entry, sound }),
-            FrameStep::End { .. } => return Ok(entries),
+            FrameStep::Entry { at, entry, sound } => {
+                items.push(FrameItem::Entry(FrameEntry { at, entry, sound }))
+            }
+            FrameStep::Mark(mark) => items.push(FrameItem::Mark(mark)),
+            FrameStep::End { .. } => return Ok(items),
         }
     }
 }
@@ -96,8 +115,8 @@ impl Verifier<'_> {
             }
             let follows = frame.sequence <= expected.max(proven + 1);
             match read_frame(identity, bytes, frame.sequence) {
-                Ok(entries) if follows && entries.iter().all(|entry| entry.sound) => {
-                    self.accept(journal, frame, &entries);
+                Ok(items) if follows && items.iter().all(FrameItem::is_sound) => {
+                    self.accept(journal, frame, &items);
                     whole.push(*frame);
                 }
                 // Nobody was told of it, nor of anything behind it.
@@ -105,8 +124,8 @@ impl Verifier<'_> {
                     self.summary.torn_tail_bytes += torn_bytes(bytes);
                     break;
                 }
-                Ok(entries) => {
-                    self.accept(journal, frame, &entries);
+                Ok(items) => {
+                    self.accept(journal, frame, &items);
                     self.summary.journal_damaged = true;
                     whole.push(*frame);
                 }
@@ -120,8 +139,15 @@ impl Verifier<'_> {
     }
 
     /// Follows each partition's log through a whole frame.
-    fn accept(&mut self, journal: &OldJournal, frame: &FrameAt, entries: &[FrameEntry]) {
-        for FrameEntry { at, entry, sound } in entries {
+    fn accept(&mut self, journal: &OldJournal, frame: &FrameAt, items: &[FrameItem]) {
+        for item in items {
+            let FrameEntry { at, entry, sound } = match item {
+                FrameItem::Entry(entry) => entry,
+                FrameItem::Mark(mark) => {
+                    self.follow_mark(mark);
+                    continue;
+                }
+            };
             let Some(tracked) = self.tracked.get_mut(&entry.id()) else { continue };
             let (base, next) = (entry.header.base_offset, entry.header.next_offset());
             let end = tracked.end;
@@ -141,6 +167,22 @@ impl Verifier<'_> {
                 None => tracked.suspect = false,
                 Some(reason) => self.damaged(entry.id(), journal, frame, *at as u64, reason),
             }
+        }
+    }
+
+    /// A mark says that the segments have everything below it. What an older checkpoint knows of them is less.
+    fn follow_mark(&mut self, mark: &Mark) {
+        let Some(tracked) = self.tracked.get_mut(&mark.id) else { return };
+        tracked.suspect = false;
+        if mark.next_offset <= tracked.end {
+            return;
+        }
+        tracked.end = mark.next_offset;
+        let place = self.places.get_mut(&mark.id);
+        if let Some(place) = place.filter(|place| !place.is_quarantined()) {
+            place.point.next_offset = mark.next_offset;
+            place.point.active = Some(mark.segment);
+            self.summary.marks += 1;
         }
     }
 

@@ -22,6 +22,7 @@ pub(crate) use read::Run;
 pub(crate) use write::FlushEntry;
 
 use crate::PartitionId;
+use crate::format::checkpoint::ActiveSegment;
 use crate::format::segment::SegmentHeader;
 use crate::layout;
 use crate::limits::BLOCK_BYTES;
@@ -61,6 +62,8 @@ pub(crate) struct Segment {
     /// The offset after the last entry.
     end_offset: Cell<i64>,
     sealed: Cell<bool>,
+    /// Space was given to the file up to here, as far as this start knows.
+    allocated: Cell<u64>,
     index: RefCell<PartialIndex>,
     file: RefCell<Option<Rc<File>>>,
     /// Held while the file is opened and while the index is completed.
@@ -95,6 +98,7 @@ impl Segment {
             written: Cell::new(written),
             end_offset: Cell::new(end_offset),
             sealed: Cell::new(sealed),
+            allocated: Cell::new(0),
             index: RefCell::new(index),
             file: RefCell::new(file),
             opening: Permits::new(1),
@@ -112,6 +116,11 @@ impl Segment {
 
     pub(crate) fn end_offset(&self) -> i64 {
         self.end_offset.get()
+    }
+
+    /// How a checkpoint or a mark names the segment when all that is written is synced.
+    pub(crate) fn point(&self) -> ActiveSegment {
+        ActiveSegment { base_offset: self.base_offset, bytes: self.written.get() }
     }
 
     pub(crate) fn is_sealed(&self) -> bool {

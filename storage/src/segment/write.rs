@@ -15,7 +15,8 @@ use crate::error::{SYNCING, StoreError};
 use crate::format::entry::entry_start;
 use crate::format::segment::SegmentHeader;
 use crate::layout;
-use crate::limits::{BLOCK_BYTES, round_up};
+use crate::limits::{BLOCK_BYTES, MAX_ALLOCATE_BYTES, MIN_ALLOCATE_BYTES, round_up, round_up_position};
+use crate::partition::Run;
 use crate::stats::{add, count};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -49,10 +50,21 @@ impl Segment {
 
     /// Whether an entry may still go into this segment.
     pub(crate) fn has_room(&self, position: u64, entry: &FlushEntry, segment_bytes: u64) -> bool {
-        let first = position == BLOCK;
-        let relative = entry.last_offset - self.base_offset;
-        let end = entry_start(position) + entry.bytes.len() as u64;
-        first || (relative <= i64::from(i32::MAX) && end <= segment_bytes)
+        let start = if position == BLOCK { position } else { entry_start(position) };
+        self.has_room_for(start, entry.last_offset, entry.bytes.len(), segment_bytes)
+    }
+
+    /// Whether `bytes` bytes, the last of them an entry up to `last_offset`, may still go into this segment at `position`.
+    pub(crate) fn has_room_for(
+        &self,
+        position: u64,
+        last_offset: i64,
+        bytes: usize,
+        segment_bytes: u64,
+    ) -> bool {
+        let relative = last_offset - self.base_offset;
+        let fits = relative <= i64::from(i32::MAX) && position + bytes as u64 <= segment_bytes;
+        position == BLOCK || fits
     }
 
     /// Writes entries behind what is there, padded to a whole block.
@@ -74,6 +86,63 @@ impl Segment {
         count(&self.context.counters.flushes);
         add(&self.context.counters.flushed_bytes, bytes);
         Ok(())
+    }
+
+    /// Gives the file space from `position`, where the next write goes, to `end` at least, and further if the segment may
+    /// grow, to `most` bytes. When there is none, nothing is written, and what was got of it is given back: `StorageFull` is to
+    /// be waited out.
+    pub(crate) async fn allocate(&self, position: u64, end: u64, most: u64) -> Result<(), StoreError> {
+        if end <= self.allocated.get() {
+            return Ok(());
+        }
+        let step = end.clamp(MIN_ALLOCATE_BYTES, MAX_ALLOCATE_BYTES);
+        let until = (end + step).min(round_up_position(most)).max(end);
+        match self.allocate_until(position, until).await {
+            Err(error) if error.is_disk_full() => self.allocate_until(position, end).await,
+            allocated => allocated,
+        }
+    }
+
+    async fn allocate_until(&self, position: u64, until: u64) -> Result<(), StoreError> {
+        let file = self.file().await.map_err(|error| self.write_error(error))?;
+        let Err(error) = file.allocate(position, until - position).await else {
+            self.allocated.set(until);
+            return Ok(());
+        };
+        // Not every file system can; then the end of the file moves with each write.
+        if error.kind() == std::io::ErrorKind::Unsupported {
+            self.allocated.set(u64::MAX);
+            return Ok(());
+        }
+        let error = StoreError::io("allocating", self.path())(error);
+        if error.is_disk_full() {
+            // Part of it may be there, and others need it more. All writes under way end below.
+            file.truncate(position).await.map_err(StoreError::io("truncating", self.path()))?;
+            self.allocated.set(position);
+        }
+        Err(error)
+    }
+
+    /// Writes whole blocks at `position`, and waits until they are on stable storage. What came of it is not known after an
+    /// error, and it must not be tried again.
+    pub(crate) async fn write_synced(&self, pieces: Vec<Bytes>, position: u64) -> Result<(), StoreError> {
+        assert!(position >= self.written() && position.is_multiple_of(BLOCK), "nothing is written twice");
+        let file = self.file().await.map_err(|error| self.write_error(error))?;
+        file.write_at(pieces, position, Sync::Data).await.map_err(StoreError::io(SYNCING, self.path()))
+    }
+
+    /// Notes that a run stands behind what is there.
+    pub(crate) fn hold(&self, run: &Run) {
+        let from = self.written();
+        let end = from + run.bytes as u64;
+        let mut index = self.index.borrow_mut();
+        for entry in &run.entries {
+            let offsets = (entry.base_offset, entry.last_offset + 1);
+            index.push(offsets, entry.max_timestamp, from + entry.at as u64);
+        }
+        index.cover(end);
+        self.end_offset.set(run.next_offset());
+        self.written.set(end);
     }
 
     /// Waits until what is written is on stable storage.

@@ -6,9 +6,11 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use ringlog_protocol::batch::{BatchBuilder, BatchHeader, patch};
-use ringlog_reactor::CoreConfig;
+use ringlog_reactor::{CoreConfig, aligned};
+use ringlog_storage::format::envelope::ENVELOPE_BYTES;
+use ringlog_storage::limits::round_up;
 use ringlog_storage::{
     AppendError, Appended, Partition, PartitionConfig, PartitionId, PartitionSpec, PreviousEpoch, ReadError,
     RecoverySummary, Store, StoreConfig, TopicAck, keep_damaged_epoch, recover, remove_epoch,
@@ -41,6 +43,7 @@ pub struct Broker {
     pub journal_file_bytes: u64,
     pub journal_files: u32,
     pub tail_bytes: u64,
+    pub bypass_bytes: usize,
 }
 
 /// A started broker's storage: one store a shard, all on this core.
@@ -58,6 +61,7 @@ impl Broker {
             journal_file_bytes: 128 << 10,
             journal_files: 3,
             tail_bytes: 4 << 20,
+            bypass_bytes: 256 << 10,
         }
     }
 
@@ -67,6 +71,7 @@ impl Broker {
             journal_file_bytes: self.journal_file_bytes,
             journal_files: self.journal_files,
             tail_bytes: self.tail_bytes,
+            bypass_bytes: self.bypass_bytes,
             ..StoreConfig::new(&self.dir, shard, self.next_epoch())
         }
     }
@@ -161,8 +166,8 @@ impl Model {
     pub async fn append(&mut self, started: &Started, partition: u32, bytes: usize) -> Appended {
         let batch = self.batch(bytes);
         let appended = self.append_unacked(started, partition, &batch).await;
-        let (store, _) = started.partition(partition);
-        wait_for(&store, appended).await;
+        let (store, waiting) = started.partition(partition);
+        wait_for(&store, &waiting, appended).await;
         self.acked(partition, &batch, appended);
         appended
     }
@@ -196,9 +201,30 @@ pub async fn append_with_room(store: &Store, partition: &Rc<Partition>, batch: &
     }
 }
 
-pub async fn wait_for(store: &Store, appended: Appended) {
+/// Memory that an owned append can take: the batch behind room for its envelope.
+pub fn owned(batch: &[u8]) -> BytesMut {
+    let mut memory = aligned(round_up(ENVELOPE_BYTES + batch.len()));
+    memory.put_bytes(0xaa, ENVELOPE_BYTES);
+    memory.put_slice(batch);
+    memory
+}
+
+pub async fn append_owned_with_room(store: &Store, partition: &Rc<Partition>, batch: &[u8]) -> Appended {
+    let mut memory = owned(batch);
+    loop {
+        let room = store.room();
+        match store.append_owned(partition, &mut memory) {
+            Ok(appended) => return appended,
+            Err(AppendError::Full | AppendError::DiskFull) => room.await,
+            Err(error) => panic!("append failed: {error}"),
+        }
+    }
+}
+
+pub async fn wait_for(store: &Store, partition: &Partition, appended: Appended) {
     let mut durable = store.durable();
-    while durable < appended.commit {
+    while partition.durable_end() <= appended.last_offset {
+        assert!(appended.commit.is_none_or(|commit| commit > durable), "its commit makes it durable");
         durable = store.committed(durable).await.expect("the store has not failed");
     }
 }
@@ -223,6 +249,7 @@ pub async fn read_all(partition: &Partition, max_bytes: usize) -> Result<Vec<Byt
             offset = header.next_offset();
         }
         assert_eq!(read.next_offset, offset);
+        assert!(offset <= partition.high_watermark(), "nothing is read before it is durable");
         all.extend(read.batches);
     }
     Ok(all)

@@ -1,0 +1,52 @@
+//! How a batch becomes an entry of the log: its final offset and leader epoch in it, its envelope in front, its CRC checked;
+//! in the same pass as a copy, or where it lies.
+
+use bytes::{BufMut, BytesMut};
+use ringlog_protocol::batch::{self, BatchError, BatchHeader};
+
+use crate::PartitionId;
+use crate::format::envelope::{ENVELOPE_BYTES, Envelope, PREFIX_BYTES};
+
+/// Bytes copied and summed at a time: they are still in the first cache when they are summed.
+const COPY_STEP_BYTES: usize = 16 << 10;
+
+/// Copies a batch behind what `out` holds, as an entry. Returns the envelope's checksum; after an error `out` is as it was.
+pub(crate) fn copy_in(
+    out: &mut BytesMut,
+    id: PartitionId,
+    batch: &[u8],
+    header: &BatchHeader,
+) -> Result<u32, BatchError> {
+    let before = out.len();
+    let mut front = [0; batch::HEADER_BYTES];
+    front.copy_from_slice(&batch[..batch::HEADER_BYTES]);
+    batch::patch(&mut front, header.base_offset, header.leader_epoch);
+    let prefix = front.first_chunk::<PREFIX_BYTES>().expect("a header is longer than its prefix");
+    let envelope = Envelope::of(id, batch.len() as u32, prefix);
+    out.put_slice(&envelope.encode());
+    out.put_slice(prefix);
+    let mut crc = 0;
+    for step in batch[PREFIX_BYTES..].chunks(COPY_STEP_BYTES) {
+        out.put_slice(step);
+        crc = crc32c::crc32c_append(crc, step);
+    }
+    if crc == header.crc {
+        return Ok(envelope.crc);
+    }
+    out.truncate(before);
+    Err(BatchError::Crc { stated: header.crc, computed: crc })
+}
+
+/// Makes an entry of a batch that lies in memory behind room for its envelope. After an error the memory is as it was.
+pub(crate) fn finish_in_place(
+    memory: &mut [u8],
+    id: PartitionId,
+    header: &BatchHeader,
+) -> Result<(), BatchError> {
+    let (front, batch) = memory.split_at_mut(ENVELOPE_BYTES);
+    batch::verify_crc(header, batch)?;
+    batch::patch(batch, header.base_offset, header.leader_epoch);
+    let prefix = batch.first_chunk::<PREFIX_BYTES>().expect("a batch is longer than its prefix");
+    front.copy_from_slice(&Envelope::of(id, batch.len() as u32, prefix).encode());
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! Entries on their way past the journal: runs of whole blocks, in memory just as their segment will hold them.
+//!
+//! Invariants:
+//! - While a partition bypasses, every batch appended to it joins its runs: the log's order is theirs.
+//! - A run begins at a block boundary, of memory and of its segment, and is whole blocks once it is taken to be written.
+//! - The runs hold the tail's newest entries: all that are neither in a journal frame nor in a segment.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ringlog_protocol::batch::{BatchError, BatchHeader};
+
+use super::{Partition, TailEntry};
+use crate::entry;
+use crate::format::entry::entry_start;
+use crate::format::envelope::ENVELOPE_BYTES;
+use crate::format::mark::Mark;
+use crate::limits::{BLOCK_BYTES, round_up};
+use crate::memory::ChunkId;
+use crate::segment::Segment;
+
+/// Where in its run an entry stands, and what an index wants of it.
+pub(crate) struct RunEntry {
+    pub(crate) at: usize,
+    pub(crate) base_offset: i64,
+    pub(crate) last_offset: i64,
+    pub(crate) max_timestamp: i64,
+}
+
+/// Neighbours in memory that are written as they are.
+#[derive(Default)]
+pub(crate) struct Run {
+    pub(crate) pieces: Vec<Bytes>,
+    pub(crate) bytes: usize,
+    pub(crate) entries: Vec<RunEntry>,
+}
+
+/// The run that small batches are still added to.
+struct OpenRun {
+    spare: BytesMut,
+    chunk: ChunkId,
+    run: Run,
+}
+
+#[derive(Default)]
+pub(super) struct Runs {
+    bypassing: bool,
+    sealed: VecDeque<Run>,
+    open: Option<OpenRun>,
+    /// Of all runs.
+    bytes: usize,
+}
+
+impl Run {
+    fn note(&mut self, header: &BatchHeader, at: usize) {
+        self.entries.push(RunEntry {
+            at,
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            max_timestamp: header.max_timestamp,
+        });
+    }
+
+    /// Whether it can be written as it is, and is what its entries' places say.
+    fn is_whole(&self) -> bool {
+        let mut at = self.pieces.first().map_or(1, |first| first.as_ptr().addr());
+        let aligned = at.is_multiple_of(BLOCK_BYTES) && self.bytes.is_multiple_of(BLOCK_BYTES);
+        let end = at + self.bytes;
+        let in_row = self.pieces.iter().filter(|piece| !piece.is_empty()).all(|piece| {
+            let follows = piece.as_ptr().addr() == at;
+            at += piece.len();
+            follows
+        });
+        aligned && in_row && at == end
+    }
+
+    /// The offset after its last entry.
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.entries.last().expect("a run has an entry").last_offset + 1
+    }
+}
+
+impl OpenRun {
+    /// Where an entry of that many bytes would stand, if it fits with the zeros behind it.
+    fn place_of(&self, bytes: usize) -> Option<usize> {
+        let at = entry_start(self.run.bytes as u64) as usize;
+        (round_up(at + bytes) - self.run.bytes <= self.spare.capacity()).then_some(at)
+    }
+
+    fn carve(&mut self) -> Bytes {
+        let piece = self.spare.split().freeze();
+        self.run.bytes += piece.len();
+        self.run.pieces.push(piece.clone());
+        piece
+    }
+
+    fn seal(mut self) -> Run {
+        self.spare.put_bytes(0, round_up(self.run.bytes) - self.run.bytes);
+        self.carve();
+        self.run
+    }
+}
+
+impl Runs {
+    fn seal(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let before = open.run.bytes;
+        let run = open.seal();
+        self.bytes += run.bytes - before;
+        self.sealed.push_back(run);
+    }
+}
+
+impl Partition {
+    /// Whether its batches go past the journal now.
+    pub(crate) fn is_bypassing(&self) -> bool {
+        self.runs.borrow().bypassing
+    }
+
+    /// Begins to bypass. False if it does so already.
+    pub(crate) fn begin_bypass(&self) -> bool {
+        !std::mem::replace(&mut self.runs.borrow_mut().bypassing, true)
+    }
+
+    /// The partition's batches go into the journal again. Nothing may be left in the runs.
+    pub(crate) fn end_bypass(&self) {
+        *self.runs.borrow_mut() = Runs::default();
+    }
+
+    /// Bytes that no write has taken yet.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.runs.borrow().bytes
+    }
+
+    /// The first offset that no write has taken yet.
+    pub(crate) fn pending_start(&self) -> i64 {
+        let runs = self.runs.borrow();
+        let first = runs.sealed.front().or(runs.open.as_ref().map(|open| &open.run));
+        first.and_then(|run| run.entries.first()).map_or(self.log_end(), |entry| entry.base_offset)
+    }
+
+    /// Adds a batch that lies in memory as its segment will have it: envelope, batch, zeros to the block's end.
+    pub(crate) fn push_run(&self, memory: Bytes, entry_bytes: usize, header: &BatchHeader, chunk: ChunkId) {
+        self.push_entry(memory.slice(..entry_bytes), header, chunk);
+        let mut run = Run { bytes: memory.len(), pieces: vec![memory], entries: Vec::with_capacity(1) };
+        run.note(header, 0);
+        let runs = &mut *self.runs.borrow_mut();
+        runs.seal();
+        runs.bytes += run.bytes;
+        runs.sealed.push_back(run);
+    }
+
+    /// Whether the run that is open takes a batch of that many bytes.
+    pub(crate) fn run_has_room(&self, batch_bytes: usize) -> bool {
+        let runs = self.runs.borrow();
+        runs.open.as_ref().is_some_and(|open| open.place_of(ENVELOPE_BYTES + batch_bytes).is_some())
+    }
+
+    /// Opens a new run in aligned memory, which log memory has taken in as `chunk`.
+    pub(crate) fn open_run(&self, memory: BytesMut, chunk: ChunkId) {
+        let runs = &mut *self.runs.borrow_mut();
+        runs.seal();
+        runs.open = Some(OpenRun { spare: memory, chunk, run: Run::default() });
+    }
+
+    /// Copies a batch into the open run, which has room. After an error nothing has changed.
+    pub(crate) fn copy_into_run(&self, batch: &[u8], header: &BatchHeader) -> Result<(), BatchError> {
+        let mut runs = self.runs.borrow_mut();
+        let open = runs.open.as_mut().expect("room was made in a run");
+        let at = open.place_of(ENVELOPE_BYTES + batch.len()).expect("room was made in the run");
+        let before = open.run.bytes;
+        open.spare.put_bytes(0, at - before);
+        if let Err(error) = entry::copy_in(&mut open.spare, self.id(), batch, header) {
+            open.spare.clear();
+            return Err(error);
+        }
+        if at > before {
+            let gap = open.spare.split_to(at - before).freeze();
+            open.run.bytes += gap.len();
+            open.run.pieces.push(gap);
+        }
+        let entry = open.carve();
+        open.run.note(header, at);
+        let (chunk, more) = (open.chunk, open.run.bytes - before);
+        runs.bytes += more;
+        drop(runs);
+        self.push_entry(entry, header, chunk);
+        Ok(())
+    }
+
+    /// Takes the open run back if nothing came of it, and returns its chunk.
+    pub(crate) fn drop_empty_run(&self) -> Option<ChunkId> {
+        let mut runs = self.runs.borrow_mut();
+        runs.open.take_if(|open| open.run.entries.is_empty()).map(|open| open.chunk)
+    }
+
+    fn push_entry(&self, bytes: Bytes, header: &BatchHeader, chunk: ChunkId) {
+        self.push(TailEntry {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            max_timestamp: header.max_timestamp,
+            chunk,
+            bytes,
+        });
+    }
+
+    /// Takes the oldest runs, to be written into `segment` from `position` on: about `most` bytes, and at least one run. None
+    /// if the segment has no room for the first.
+    pub(crate) fn take_runs(&self, segment: &Segment, position: u64, most: usize) -> Option<Vec<Run>> {
+        let runs = &mut *self.runs.borrow_mut();
+        if runs.sealed.is_empty() {
+            runs.seal();
+        }
+        let mut taken: Vec<Run> = Vec::new();
+        let mut bytes = 0;
+        while bytes < most {
+            let fits = |run: &mut Run| {
+                let last_offset = run.next_offset() - 1;
+                segment.has_room_for(position + bytes as u64, last_offset, run.bytes, self.segment_bytes())
+            };
+            let Some(run) = runs.sealed.pop_front_if(fits) else { break };
+            assert!(run.is_whole(), "a run is neighbours in memory, and whole blocks");
+            bytes += run.bytes;
+            taken.push(run);
+        }
+        runs.bytes -= bytes;
+        (!taken.is_empty()).then_some(taken)
+    }
+
+    /// Notes that these runs stand in the active segment, synced, with everything before them.
+    pub(crate) fn runs_written(&self, segment: &Segment, runs: &[Run]) {
+        let mut entries = 0;
+        for run in runs {
+            segment.hold(run);
+            entries += run.entries.len();
+        }
+        self.tail.borrow_mut().flushed(entries);
+        self.flushed_end.set(segment.end_offset());
+        self.synced.set((segment.end_offset(), Some(segment.point())));
+        self.grown.set(true);
+    }
+
+    /// What the journal is to say of the segments: all they hold is synced.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        let (next_offset, segment) = self.synced.get();
+        segment.map(|segment| Mark { id: self.id(), segment, next_offset })
+    }
+
+    /// The entries that no write has taken, oldest first.
+    pub(crate) fn pending_entries(&self) -> Vec<Bytes> {
+        let from = self.pending_start();
+        let tail = self.tail.borrow();
+        let all = tail.to_flush(i64::MAX, |_| true);
+        all.into_iter().filter(|entry| entry.base_offset >= from).map(|entry| entry.bytes).collect()
+    }
+}
