@@ -125,7 +125,11 @@ fn append(count: u64, records: usize) {
             counted_by_callgrind(&mut || {
                 let (frame, _) = split_frame(&request).expect("a good frame").expect("a whole frame");
                 assert_eq!(Ack::from_flags(frame.header.flags), Some(Ack::Disk));
-                last = store.append(&partition, frame.payload).expect("there is room").commit;
+                last = store
+                    .append(&partition, frame.payload)
+                    .expect("there is room")
+                    .commit
+                    .expect("small batches go through the journal");
             });
             while number % COMMIT == 0 && store.durable() < last {
                 store.committed(store.durable()).await.expect("a healthy disk");
