@@ -56,13 +56,10 @@ pub fn now() -> Instant {
     }
 }
 
-/// Virtual time starts here on the wall clock: 14 November 2023.
-const SIMULATED_EPOCH_MS: i64 = 1_700_000_000_000;
-
 /// Milliseconds since the Unix epoch on the wall clock. It may jump; measure with [`now`].
 pub fn wall_clock_ms() -> i64 {
-    if let Some(nanos) = core::try_with(|core| core.simulated_nanos()).flatten() {
-        return SIMULATED_EPOCH_MS + (nanos / 1_000_000) as i64;
+    if let Some(ms) = core::try_with(|core| core.machine().map(|machine| machine.wall_clock_ms())).flatten() {
+        return ms;
     }
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
@@ -81,6 +78,7 @@ thread_local! {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): tiny, fast, and full-period from any seed.
+#[derive(Clone)]
 pub(crate) struct Random(Cell<u64>);
 
 impl Random {

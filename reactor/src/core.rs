@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - No cell of a core stays borrowed while foreign code runs: wakers are woken, and values dropped, outside.
-//! - The core is current from before its first task is polled until after its last future is dropped and its last
-//!   operation has completed.
+//! - A core is current whenever its tasks are polled or dropped, and while its last operations complete. A real core is
+//!   so all its life; the cores of a simulation take turns.
 
 use std::cell::RefCell;
 use std::os::fd::RawFd;
@@ -17,7 +17,7 @@ use crate::driver::Driver;
 use crate::executor::Executor;
 use crate::op::{Aftermath, Entry, Event, Op};
 use crate::shared::Shared;
-use crate::sim::World;
+use crate::sim::Machine;
 use crate::slab::{Key, Slab};
 use crate::timer::Timers;
 
@@ -64,10 +64,29 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.core.executor.drop_all(&self.core.shared);
-        self.core.drain();
+        self.core.end();
         let core = CURRENT.with(|current| current.borrow_mut().take());
         drop(core);
+    }
+}
+
+/// Calls `f` with `core` as this thread's core, whichever it was before: the cores of a simulation take turns.
+pub(crate) fn visit<R>(core: &Rc<Core>, f: impl FnOnce() -> R) -> R {
+    let before = CURRENT.with(|current| current.replace(Some(Rc::clone(core))));
+    let _back = Back { before };
+    f()
+}
+
+/// Puts back the core that was current before, after a panic too.
+struct Back {
+    before: Option<Rc<Core>>,
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        let before = self.before.take();
+        let visited = CURRENT.with(|current| current.replace(before));
+        drop(visited);
     }
 }
 
@@ -83,14 +102,14 @@ pub(crate) struct Core {
     /// Descriptors to close; kept apart because descriptors are dropped in all sorts of places.
     closing: RefCell<Vec<RawFd>>,
     random: Random,
-    world: Option<Rc<World>>,
+    machine: Option<Rc<Machine>>,
 }
 
 impl Core {
     pub(crate) fn new(shared: Arc<Shared>, driver: Driver) -> Core {
-        let world = driver.world();
-        let random = match &world {
-            Some(world) => Random::new(world.random().next()),
+        let machine = driver.machine();
+        let random = match &machine {
+            Some(machine) => Random::new(machine.world().random().next()),
             None => Random::from_entropy(),
         };
         Core {
@@ -102,7 +121,7 @@ impl Core {
             driver: RefCell::new(driver),
             closing: RefCell::default(),
             random,
-            world,
+            machine,
         }
     }
 
@@ -130,17 +149,17 @@ impl Core {
         self.random.next()
     }
 
-    /// The simulated machine this core belongs to, if it is none of the real ones.
-    pub(crate) fn world(&self) -> Option<&Rc<World>> {
-        self.world.as_ref()
+    /// The simulated machine this core runs on, if it is none of the real ones.
+    pub(crate) fn machine(&self) -> Option<&Rc<Machine>> {
+        self.machine.as_ref()
     }
 
     pub(crate) fn is_simulated(&self) -> bool {
-        self.world.is_some()
+        self.machine.is_some()
     }
 
     pub(crate) fn simulated_nanos(&self) -> Option<u64> {
-        self.world.as_ref().map(|world| world.nanos())
+        self.machine.as_ref().map(|machine| machine.world().nanos())
     }
 
     /// Starts an operation.
@@ -267,6 +286,17 @@ impl Core {
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers.borrow().next_deadline()
+    }
+
+    /// Whether a turn would find closes or completions to deal with, as far as the core knows by itself.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        !self.closing.borrow().is_empty() || self.driver.borrow().has_ending()
+    }
+
+    /// Drops every task and ends every operation. The core must be current.
+    pub(crate) fn end(&self) {
+        self.executor.drop_all(&self.shared);
+        self.drain();
     }
 
     /// Stops everything that is in flight and waits for its end, so that memory and ring may be freed.

@@ -47,8 +47,8 @@ impl Listener {
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
     pub fn bind(address: SocketAddr) -> io::Result<Listener> {
-        let (descriptor, local) = core::with(|core| match core.world() {
-            Some(world) => world.listen(address),
+        let (descriptor, local) = core::with(|core| match core.machine() {
+            Some(machine) => machine.listen(address),
             None => {
                 let descriptor = sys::listen(address, BACKLOG)?;
                 let local = sys::local_addr(descriptor.raw())?;
@@ -127,8 +127,8 @@ impl fmt::Debug for Listener {
 }
 
 fn peer_addr(socket: &Descriptor) -> io::Result<SocketAddr> {
-    core::with(|core| match core.world() {
-        Some(world) => world.peer_addr(socket.raw()),
+    core::with(|core| match core.machine() {
+        Some(machine) => machine.peer_addr(socket.raw()),
         None => sys::peer_addr(socket.raw()),
     })
 }
@@ -182,8 +182,8 @@ impl TcpStream {
     /// # Errors
     /// Those of connect(2).
     pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-        let descriptor = core::with(|core| match core.world() {
-            Some(world) => Ok(world.socket()),
+        let descriptor = core::with(|core| match core.machine() {
+            Some(machine) => Ok(machine.socket()),
             None => sys::tcp_socket(address),
         })?;
         Operation::start(Op::Connect { fd: descriptor.raw(), to: address }).await.0?;
@@ -363,8 +363,8 @@ impl TcpStream {
     /// Ends both directions. A receive under way sees the end of the stream, a send fails.
     pub fn shutdown(&self) {
         let fd = self.inner.descriptor.raw();
-        core::with(|core| match core.world() {
-            Some(world) => world.shutdown(fd),
+        core::with(|core| match core.machine() {
+            Some(machine) => machine.shutdown(fd),
             None => sys::shutdown_socket(fd),
         });
     }

@@ -218,10 +218,15 @@ pub struct CorePanic {
 
 impl CorePanic {
     fn new(payload: &(dyn Any + Send)) -> CorePanic {
-        let message = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let message = message.or_else(|| payload.downcast_ref::<String>().cloned());
-        CorePanic { message: message.unwrap_or_else(|| "no message".to_owned()) }
+        CorePanic { message: panic_message(payload) }
     }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let message = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let message = message.or_else(|| payload.downcast_ref::<String>().cloned());
+    message.unwrap_or_else(|| "no message".to_owned())
 }
 
 /// Starts another core and calls `make` on it for its main future.

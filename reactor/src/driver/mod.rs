@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use crate::op::{Completion, Entry, Op};
-use crate::sim::{SimDriver, World};
+use crate::sim::{Machine, SimDriver};
 use crate::slab::{Key, Slab};
 
 mod scratch;
@@ -19,11 +19,23 @@ pub(crate) enum Driver {
 }
 
 impl Driver {
-    pub(crate) fn world(&self) -> Option<Rc<World>> {
+    pub(crate) fn machine(&self) -> Option<Rc<Machine>> {
         match self {
             Driver::Uring(_) => None,
-            Driver::Sim(sim) => Some(sim.world()),
+            Driver::Sim(sim) => Some(sim.machine()),
         }
+    }
+
+    /// A simulated operation's time has come: it is looked at by the next completion.
+    pub(crate) fn due(&mut self, key: Key) {
+        if let Driver::Sim(sim) = self {
+            sim.due(key);
+        }
+    }
+
+    /// Whether simulated operations were cancelled that have not ended yet.
+    pub(crate) fn has_ending(&self) -> bool {
+        matches!(self, Driver::Sim(sim) if sim.has_ending())
     }
 
     /// Begins `op`, which stays where it is until its last completion.

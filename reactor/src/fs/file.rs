@@ -250,8 +250,8 @@ impl File {
     /// Those of ftruncate(2).
     pub async fn truncate(&self, len: u64) -> io::Result<()> {
         let fd = self.descriptor.raw();
-        core::with(|core| match core.world() {
-            Some(world) => world.truncate(fd, len),
+        core::with(|core| match core.machine() {
+            Some(machine) => machine.truncate(fd, len),
             None => sys::truncate(fd, len),
         })
     }

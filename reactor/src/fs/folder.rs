@@ -138,7 +138,7 @@ pub struct DirEntry {
 /// Those of opendir(3), readdir(3) and stat(2).
 pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<DirEntry>> {
     let path = path.as_ref();
-    let simulated = core::with(|core| core.world().map(|world| world.list(path)));
+    let simulated = core::with(|core| core.machine().map(|machine| machine.list(path)));
     let mut entries = match simulated {
         Some(entries) => entries?,
         None => list(path)?,

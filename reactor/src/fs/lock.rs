@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::core;
-use crate::sim::World;
+use crate::sim::Machine;
 use crate::sys;
 
 /// An exclusively locked file. The lock ends with this value, or with the process.
@@ -17,7 +17,7 @@ pub struct LockedFile {
 
 enum Held {
     Kernel { _file: OwnedFd },
-    Simulated { world: Rc<World>, path: PathBuf },
+    Simulated { machine: Rc<Machine>, path: PathBuf },
 }
 
 impl std::fmt::Debug for Held {
@@ -31,8 +31,8 @@ impl std::fmt::Debug for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Held::Simulated { world, path } = self {
-            world.unlock(path);
+        if let Held::Simulated { machine, path } = self {
+            machine.unlock(path);
         }
     }
 }
@@ -44,11 +44,11 @@ impl Drop for Held {
 /// Those of open(2) and flock(2).
 pub fn lock(path: impl AsRef<Path>) -> io::Result<Option<LockedFile>> {
     let path = path.as_ref();
-    if let Some(world) = core::try_with(|core| core.world().cloned()).flatten() {
-        if !world.try_lock(path)? {
+    if let Some(machine) = core::try_with(|core| core.machine().cloned()).flatten() {
+        if !machine.try_lock(path)? {
             return Ok(None);
         }
-        return Ok(Some(LockedFile { _held: Held::Simulated { world, path: path.to_path_buf() } }));
+        return Ok(Some(LockedFile { _held: Held::Simulated { machine, path: path.to_path_buf() } }));
     }
     let file = sys::open(&sys::c_path(path)?, libc::O_RDWR | libc::O_CREAT, 0o644)?;
     let locked = sys::try_lock(file.as_raw_fd())?;
@@ -69,7 +69,7 @@ pub struct Space {
 /// # Errors
 /// Those of statvfs(3).
 pub fn space(path: impl AsRef<Path>) -> io::Result<Space> {
-    if let Some(space) = core::try_with(|core| core.world().map(|world| world.space())).flatten() {
+    if let Some(space) = core::try_with(|core| core.machine().map(|machine| machine.space())).flatten() {
         return Ok(space);
     }
     let (free_bytes, total_bytes) = sys::file_system_space(&sys::c_path(path.as_ref())?)?;

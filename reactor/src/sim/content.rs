@@ -18,7 +18,7 @@ const SECTORS_PER_PAGE: u64 = (PAGE / SECTOR) as u64;
 
 type Pages = BTreeMap<u64, Rc<[u8; PAGE]>>;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Content {
     now: Pages,
     durable: Pages,

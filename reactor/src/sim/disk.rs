@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use super::content::{Content, SECTOR};
@@ -85,6 +85,23 @@ impl SimDisk {
         }
     }
 
+    /// Every file there is now, with its length, in the order of their paths.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        let mut files = Vec::new();
+        self.state.borrow().walk(&mut |path, _, node| {
+            if let Node::File(content) = node {
+                files.push((path.to_path_buf(), content.len()));
+            }
+            false
+        });
+        files
+    }
+
+    /// Another disk with the same content, which fares the same.
+    pub fn copy(&self) -> SimDisk {
+        SimDisk { state: Rc::new(RefCell::new(self.state.borrow().clone())) }
+    }
+
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Disk) -> R) -> R {
         f(&mut self.state.borrow_mut())
     }
@@ -96,7 +113,7 @@ impl fmt::Debug for SimDisk {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Faults {
     write: Option<Errno>,
     sync: Option<Errno>,
@@ -104,18 +121,20 @@ struct Faults {
     full: bool,
 }
 
+#[derive(Clone)]
 enum Node {
     File(Content),
     Folder(Folder),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Folder {
     now: BTreeMap<String, Inode>,
     durable: BTreeMap<String, Inode>,
 }
 
 /// A change of folders that no sync has covered. A rename changes two entries in one step.
+#[derive(Clone)]
 struct Change {
     set: Option<(Inode, String, Inode)>,
     clear: Option<(Inode, String)>,
@@ -128,6 +147,7 @@ impl Change {
     }
 }
 
+#[derive(Clone)]
 pub(super) struct Disk {
     random: Random,
     nodes: BTreeMap<Inode, Node>,
@@ -181,6 +201,32 @@ impl Disk {
             Err(libc::EEXIST) => Ok(ROOT),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Looks at everything there is now, in the order of the paths, until `f` is true.
+    fn walk(&self, f: &mut impl FnMut(&Path, Inode, &Node) -> bool) {
+        let mut open = vec![(PathBuf::from("/"), ROOT)];
+        while let Some((path, inode)) = open.pop() {
+            let Some(node) = self.nodes.get(&inode) else { continue };
+            if f(&path, inode, node) {
+                return;
+            }
+            if let Node::Folder(folder) = node {
+                open.extend(folder.now.iter().rev().map(|(name, inode)| (path.join(name), *inode)));
+            }
+        }
+    }
+
+    /// Where `inode` is now.
+    pub(super) fn path_of(&self, inode: Inode) -> Option<PathBuf> {
+        let mut found = None;
+        self.walk(&mut |path, at, _| {
+            if at == inode {
+                found = Some(path.to_path_buf());
+            }
+            at == inode
+        });
+        found
     }
 
     fn change(&mut self, change: Change) {

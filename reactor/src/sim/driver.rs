@@ -1,4 +1,4 @@
-//! Plays operations in a simulated world.
+//! Plays the operations of one process in the simulated world.
 //!
 //! Invariant: every operation is either among the world's events, or blocked on exactly one socket, or about to be
 //! completed. So each completes, unless it waits for something that never comes.
@@ -7,16 +7,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
+use super::describe::describe;
 use super::files;
+use super::machine::{Machine, OpenFile};
 use super::net::{PACKET_NANOS, Progress};
-use super::world::{OpenFile, World};
+use super::world::Event;
 use crate::descriptor::Descriptor;
 use crate::op::{Completion, Entry, Item, Op};
 use crate::pool::RecvBuf;
 use crate::slab::{Key, Slab};
 
 pub(crate) struct SimDriver {
-    world: Rc<World>,
+    machine: Rc<Machine>,
+    /// Their time has come.
+    due: VecDeque<Key>,
     /// The open file that an operation was started on.
     targets: BTreeMap<Key, OpenFile>,
     /// Asked to end early.
@@ -26,22 +30,36 @@ pub(crate) struct SimDriver {
 }
 
 impl SimDriver {
-    pub(super) fn new(world: Rc<World>) -> SimDriver {
-        SimDriver { world, targets: BTreeMap::new(), cancelled: BTreeSet::new(), ending: VecDeque::new() }
+    pub(super) fn new(machine: Rc<Machine>) -> SimDriver {
+        SimDriver {
+            machine,
+            due: VecDeque::new(),
+            targets: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
+            ending: VecDeque::new(),
+        }
     }
 
-    pub(crate) fn world(&self) -> Rc<World> {
-        Rc::clone(&self.world)
+    pub(crate) fn machine(&self) -> Rc<Machine> {
+        Rc::clone(&self.machine)
+    }
+
+    pub(crate) fn due(&mut self, key: Key) {
+        self.due.push_back(key);
+    }
+
+    pub(crate) fn has_ending(&self) -> bool {
+        !self.ending.is_empty()
     }
 
     pub(crate) fn start(&mut self, key: Key, op: &mut Op) {
         let least = if socket_of(op).is_some() { PACKET_NANOS } else { files::least_nanos(op) };
         if let Some(fd) = files::descriptor(op)
-            && let Ok(file) = self.world.file(fd)
+            && let Ok(file) = self.machine.file(fd)
         {
             self.targets.insert(key, file);
         }
-        self.world.schedule(key, least);
+        self.machine.schedule(key, least);
     }
 
     pub(crate) fn cancel(&mut self, key: Key) {
@@ -51,7 +69,7 @@ impl SimDriver {
     }
 
     pub(crate) fn close(&mut self, fd: RawFd) {
-        self.world.close(fd);
+        self.machine.close(fd);
     }
 
     /// The process is over: writes in flight are left to the page cache.
@@ -60,10 +78,11 @@ impl SimDriver {
             if let Some(entry) = ops.get_mut(key)
                 && let Some(target) = self.targets.remove(&key)
             {
-                files::leave_behind(&self.world, &entry.op, target);
+                files::leave_behind(&self.machine, &entry.op, target);
             }
         }
-        self.world.process_ends();
+        self.machine.process_ends();
+        self.due.clear();
         self.cancelled.clear();
         self.ending.clear();
     }
@@ -71,21 +90,29 @@ impl SimDriver {
     pub(crate) fn next_completion(&mut self, ops: &mut Slab<Entry>) -> Option<Completion> {
         while let Some(key) = self.ending.pop_front() {
             let Some(entry) = ops.get_mut(key) else { continue };
+            let this = self.machine.op(key);
             let blocked =
-                socket_of(&entry.op).is_some_and(|fd| self.world.net().borrow_mut().unblock(fd, key));
+                socket_of(&entry.op).is_some_and(|fd| self.machine.world().net(|net| net.unblock(fd, this)));
             if blocked {
                 return Some(self.finish(key, -libc::ECANCELED));
             }
         }
-        while let Some(key) = self.world.pop_due() {
+        while let Some(key) = self.due.pop_front() {
             let Some(entry) = ops.get_mut(key) else { continue };
             if let Some(completion) = self.look_at(key, &mut entry.op) {
-                self.world.note(self.world.nanos());
-                self.world.note(completion.result as u64);
+                self.trace(&entry.op, &completion);
                 return Some(completion);
             }
         }
         None
+    }
+
+    fn trace(&self, op: &Op, completion: &Completion) {
+        let world = self.machine.world();
+        world.trace().word(world.nanos());
+        world.trace().word(u64::from(self.machine.process().host));
+        world.trace().word(completion.result as u64);
+        world.tell(self.machine.host_name(), || describe(&self.machine, op, completion.result));
     }
 
     fn finish(&mut self, key: Key, result: i32) -> Completion {
@@ -96,47 +123,44 @@ impl SimDriver {
 
     /// Another result of a multishot operation, which goes on.
     fn go_on(&mut self, key: Key, result: i32, item: Item) -> Completion {
-        self.world.schedule(key, PACKET_NANOS);
+        self.machine.schedule(key, PACKET_NANOS);
         Completion { key, result, more: true, item: Some(item) }
     }
 
     fn look_at(&mut self, key: Key, op: &mut Op) -> Option<Completion> {
         let target = self.targets.get(&key).copied().ok_or(libc::EBADF);
-        if let Some(result) = files::perform(&self.world, op, target) {
+        if let Some(result) = files::perform(&self.machine, op, target) {
             return Some(self.finish(key, result));
         }
         if self.cancelled.contains(&key) {
             return Some(self.finish(key, -libc::ECANCELED));
         }
         let fd = socket_of(op).expect("an operation is one on files or on a socket");
-        let world = Rc::clone(&self.world);
-        let (progress, woken) = {
-            let mut net = world.net().borrow_mut();
-            match op {
-                Op::AcceptMany { .. } => (net.accept(fd).map(Step::Accepted), Vec::new()),
-                Op::ReceiveMany { .. } => {
-                    let (progress, woken) = net.receive(fd, usize::MAX, world.random());
-                    (progress.map(Step::Received), woken)
-                }
-                Op::Receive { len, .. } => {
-                    let (progress, woken) = net.receive(fd, *len as usize, world.random());
-                    (progress.map(Step::Received), woken)
-                }
-                Op::Send { data, .. } => {
-                    let (progress, woken) = net.send(fd, data.remaining());
-                    (progress.map(Step::Sent), woken)
-                }
-                Op::Connect { to, .. } => match net.connect(fd, world.new_fd(), *to) {
-                    Ok(woken) => (Progress::Done(Step::Sent(0)), woken),
-                    Err(errno) => (Progress::Failed(errno), Vec::new()),
-                },
-                _ => unreachable!("files were dealt with above"),
+        let world = self.machine.world();
+        let random = world.random();
+        let progress = match op {
+            Op::AcceptMany { .. } => world.net(|net| net.accept(fd)).map(Step::Accepted),
+            Op::ReceiveMany { .. } => {
+                world.net(|net| net.receive(fd, usize::MAX, random)).map(Step::Received)
             }
+            Op::Receive { len, .. } => {
+                world.net(|net| net.receive(fd, *len as usize, random)).map(Step::Received)
+            }
+            Op::Send { data, .. } => world.net(|net| net.send(fd, data.remaining())).map(Step::Sent),
+            Op::Connect { to, .. } => match self.machine.connect(fd, *to) {
+                Ok(()) => Progress::Done(Step::Sent(0)),
+                Err(errno) => Progress::Failed(errno),
+            },
+            _ => unreachable!("files were dealt with above"),
         };
-        world.wake(woken);
         match progress {
             Progress::Blocked => {
-                world.net().borrow_mut().block(fd, key);
+                let this = self.machine.op(key);
+                self.machine.world().net(|net| net.block(fd, this));
+                None
+            }
+            Progress::NotBefore(time) => {
+                self.machine.world().schedule_at(time, Event::Operation(self.machine.op(key)));
                 None
             }
             Progress::Failed(errno) => Some(self.finish(key, -errno)),
@@ -175,6 +199,7 @@ impl<T> Progress<T> {
         match self {
             Progress::Done(value) => Progress::Done(f(value)),
             Progress::Blocked => Progress::Blocked,
+            Progress::NotBefore(time) => Progress::NotBefore(time),
             Progress::Failed(errno) => Progress::Failed(errno),
         }
     }

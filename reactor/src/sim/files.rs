@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::content::PAGE;
 use super::disk::Errno;
-use super::world::{OpenFile, World};
+use super::machine::{Machine, OpenFile};
 use crate::buffer::DIRECT_ALIGN;
 use crate::op::{Gather, Op};
 
@@ -43,13 +43,13 @@ pub(super) fn descriptor(op: &Op) -> Option<RawFd> {
 
 /// The result of `op` if it is one on files or folders, as the kernel would give it. `target` is the open file it is
 /// carried out on; it was looked up when the operation started, because the file may have been closed since.
-pub(super) fn perform(world: &World, op: &mut Op, target: Result<OpenFile, Errno>) -> Option<i32> {
+pub(super) fn perform(machine: &Machine, op: &mut Op, target: Result<OpenFile, Errno>) -> Option<i32> {
     let result = match op {
         Op::Open { path: name, flags, opened, .. } => {
-            let inode = world.disk().with(|disk| disk.open(path(name), *flags));
+            let inode = machine.disk().with(|disk| disk.open(path(name), *flags));
             inode.map(|inode| {
                 let direct = *flags & libc::O_DIRECT != 0;
-                *opened = Some(world.add_file(OpenFile { inode, direct }));
+                *opened = Some(machine.add_file(OpenFile { inode, direct }));
                 0
             })
         }
@@ -60,18 +60,18 @@ pub(super) fn perform(world: &World, op: &mut Op, target: Result<OpenFile, Errno
             {
                 return Err(libc::EINVAL);
             }
-            let bytes = world.disk().with(|disk| disk.read(file.inode, *offset, *len as usize))?;
+            let bytes = machine.disk().with(|disk| disk.read(file.inode, *offset, *len as usize))?;
             buf.extend_from_slice(&bytes);
             Ok(bytes.len() as i32)
         }),
         Op::Write { data, offset, sync, .. } => {
-            target.and_then(|file| write(world, file, data, *offset, *sync))
+            target.and_then(|file| write(machine, file, data, *offset, *sync))
         }
-        Op::Sync { .. } => target.and_then(|file| done(world.disk().with(|disk| disk.sync(file.inode)))),
+        Op::Sync { .. } => target.and_then(|file| done(machine.disk().with(|disk| disk.sync(file.inode)))),
         Op::Allocate { offset, len, .. } => {
-            target.and_then(|file| done(world.disk().with(|disk| disk.allocate(file.inode, *offset, *len))))
+            target.and_then(|file| done(machine.disk().with(|disk| disk.allocate(file.inode, *offset, *len))))
         }
-        Op::Stat { fd, path: name, found } => world.disk().with(|disk| {
+        Op::Stat { fd, path: name, found } => machine.disk().with(|disk| {
             let inode = match fd {
                 Some(_) => target?.inode,
                 None => disk.find(path(name))?,
@@ -79,9 +79,11 @@ pub(super) fn perform(world: &World, op: &mut Op, target: Result<OpenFile, Errno
             *found = disk.stat(inode)?;
             Ok(0)
         }),
-        Op::MakeDir { path: name } => done(world.disk().with(|disk| disk.make_folder(path(name)))),
-        Op::Rename { from, to } => done(world.disk().with(|disk| disk.rename(path(from), path(to)))),
-        Op::Unlink { path: name, folder } => done(world.disk().with(|disk| disk.remove(path(name), *folder))),
+        Op::MakeDir { path: name } => done(machine.disk().with(|disk| disk.make_folder(path(name)))),
+        Op::Rename { from, to } => done(machine.disk().with(|disk| disk.rename(path(from), path(to)))),
+        Op::Unlink { path: name, folder } => {
+            done(machine.disk().with(|disk| disk.remove(path(name), *folder)))
+        }
         _ => return None,
     };
     Some(result.unwrap_or_else(|errno| -errno))
@@ -92,16 +94,16 @@ fn done(result: Result<(), Errno>) -> Result<i32, Errno> {
 }
 
 /// Writes `data`, or, now and then, only some whole pages of it: a short write is no error.
-fn write(world: &World, file: OpenFile, data: &Gather, offset: u64, sync: bool) -> Result<i32, Errno> {
+fn write(machine: &Machine, file: OpenFile, data: &Gather, offset: u64, sync: bool) -> Result<i32, Errno> {
     if file.direct && !(is_aligned(offset) && runs_are_aligned(data)) {
         return Err(libc::EINVAL);
     }
     let mut bytes = data.remaining().concat();
-    if bytes.len() > PAGE && world.random().below(32) == 0 {
+    if bytes.len() > PAGE && machine.world().random().below(32) == 0 {
         let pages = (bytes.len() - 1) / PAGE;
-        bytes.truncate(PAGE * (1 + world.random().below(pages as u64) as usize));
+        bytes.truncate(PAGE * (1 + machine.world().random().below(pages as u64) as usize));
     }
-    world.disk().with(|disk| disk.write(file.inode, offset, &bytes, sync))?;
+    machine.disk().with(|disk| disk.write(file.inode, offset, &bytes, sync))?;
     Ok(bytes.len() as i32)
 }
 
@@ -125,10 +127,10 @@ fn runs_are_aligned(data: &Gather) -> bool {
 }
 
 /// The process ended while `op` was in flight: if it is a write it may get there, but nobody was promised anything.
-pub(super) fn leave_behind(world: &World, op: &Op, target: OpenFile) {
+pub(super) fn leave_behind(machine: &Machine, op: &Op, target: OpenFile) {
     if let Op::Write { data, offset, .. } = op {
         let bytes = data.remaining().concat();
         // An error has nobody left to be told of it.
-        let _ = world.disk().with(|disk| disk.write(target.inode, *offset, &bytes, false));
+        let _ = machine.disk().with(|disk| disk.write(target.inode, *offset, &bytes, false));
     }
 }

@@ -1,129 +1,154 @@
-//! A simulated machine: one thread, a virtual clock, a disk that forgets what was not synced, a network of loopback
-//! addresses, and an executor that picks tasks by a seed.
+//! Simulated machines: one thread, a virtual clock, disks that forget what was not synced, a network between the machines,
+//! and executors that pick tasks by a seed.
 //!
-//! The crates above run in it unchanged. [`launch`](crate::launch) adds another core's tasks to the same world.
+//! The crates above run in it unchanged. [`Simulation::run`] runs a main future on a machine of its own; from there
+//! [`Simulation::host`] makes others, whose processes are started and killed ([`Host`]). Each process has a core of its
+//! own; [`launch`](crate::launch) adds another core's tasks to the process it is called in.
 //!
-//! Invariant: a run is a function of its seed, its disk and its main future. Nothing here reads a clock, an entropy
-//! source or the order of a hash map, so the same seed gives the same [`Simulation::trace_hash`].
+//! Invariant: a run is a function of its seed, its disks and what it is asked to do. Nothing here reads a clock, an
+//! entropy source or the order of a hash map, so the same seed gives the same [`Simulation::trace_hash`].
 //!
 //! Time passes only between polls, and jumps to the next event when no task can run. When there is no next event
 //! either, everybody waits for everybody: the run panics and says so.
+//!
+//! # Map
+//! - `world` is the clock, the choices and the pending events; `trace` is what has happened; `marks` is what the code
+//!   under test says of itself.
+//! - `host` is a machine, `process` a core on it, `machine` what that core has of it; `schedule` lets them take turns.
+//! - `driver` plays operations: `files` on the `disk` (whose bytes are in `content`), the others on the `net`.
 
 mod content;
+mod describe;
 mod disk;
 mod driver;
 mod files;
+mod host;
+mod machine;
+mod marks;
 mod net;
+mod process;
+mod schedule;
+mod trace;
 mod world;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::pin::pin;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-
-use crate::core::{self, Core};
-use crate::driver::Driver;
-use crate::shared::{MainWaker, Shared};
 
 pub use disk::SimDisk;
 pub(crate) use driver::SimDriver;
-pub(crate) use world::World;
+pub use host::Host;
+pub(crate) use machine::Machine;
+pub use marks::{mutant, note, reached};
+use world::World;
 
-/// One poll takes at most this long on the virtual clock, in nanoseconds.
-const MAX_POLL_NANOS: u64 = 2_000;
+/// The address of the machine that [`Simulation::run`] runs its main future on.
+pub const MAIN_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 255, 255, 254));
 
 /// See the head of this module.
 pub struct Simulation {
     world: Rc<World>,
+    main: Host,
 }
 
 impl Simulation {
-    /// A machine with an empty disk.
+    /// A world with one machine that has an empty disk.
     pub fn new(seed: u64) -> Simulation {
         Simulation::with_disk(seed, SimDisk::new(seed))
     }
 
-    /// A machine started again on a disk that was there before.
+    /// A world with one machine, started again on a disk that was there before.
     pub fn with_disk(seed: u64, disk: SimDisk) -> Simulation {
-        Simulation { world: Rc::new(World::new(seed, disk)) }
+        let world = Rc::new(World::new(seed));
+        let state = world.add_host("main", MAIN_IP, disk);
+        Simulation { main: Host { world: Rc::clone(&world), state }, world }
     }
 
-    /// The machine's disk: to inject faults, to crash it, and to start another machine on it.
-    pub fn disk(&self) -> SimDisk {
-        self.world.disk().clone()
-    }
-
-    /// Runs `main` to its end. All other tasks are dropped then, as if the process were killed: what they had
-    /// written is in the page cache, and stays there unless the power fails too ([`Simulation::crash`]).
+    /// Another machine. Nothing runs on it yet.
     ///
     /// # Panics
-    /// If no task can run and nothing is pending, if a task panics, or if this thread is a core already.
+    /// If a machine has that address already.
+    pub fn host(&self, name: &str, ip: IpAddr, disk: SimDisk) -> Host {
+        let state = self.world.add_host(name, ip, disk);
+        Host { world: Rc::clone(&self.world), state }
+    }
+
+    /// The main machine's disk: to inject faults, to crash it, and to start another machine on it.
+    pub fn disk(&self) -> SimDisk {
+        self.main.disk()
+    }
+
+    /// Runs `main` to its end. All other tasks of its process are dropped then, as if the process were killed: what they
+    /// had written is in the page cache, and stays there unless the power fails too ([`Simulation::crash`]). The processes
+    /// of other hosts stand still until the next run.
+    ///
+    /// # Panics
+    /// If no task can run and nothing is pending, if a task of the main process panics, or if this thread is a core
+    /// already.
     pub fn run<F: Future>(&self, main: F) -> F::Output {
         self.run_for(u64::MAX, main).expect("a run without an end comes to none but its own")
     }
 
-    /// The same, killed after `polls` polls of tasks at the latest: `None` then. Over all counts, this stops the
-    /// program at every await.
+    /// The same, ended after `polls` polls of tasks at the latest, over all processes: `None` then. Over all counts, this
+    /// stops a lone process at every await.
     ///
     /// # Panics
     /// As [`Simulation::run`].
     pub fn run_for<F: Future>(&self, polls: u64, main: F) -> Option<F::Output> {
-        let driver = Driver::Sim(SimDriver::new(Rc::clone(&self.world)));
-        let core = Rc::new(Core::new(Arc::new(Shared::new(None)), driver));
-        let entered = core::enter(core);
-        // Declared after `entered`, so dropped before it: the core outlives the future.
-        let mut main = pin!(main);
-        let waker = Arc::new(MainWaker::new(Arc::clone(entered.core().shared())));
-        let main_waker = Waker::from(Arc::clone(&waker));
-        let mut context = Context::from_waker(&main_waker);
-        let core = entered.core();
-        let mut polled = 0;
-        loop {
-            core.executor().accept(core.shared());
-            let tasks = core.executor().ready();
-            let choices = tasks + usize::from(waker.is_woken());
-            if choices == 0 {
-                self.world.sleep_until_something(core.next_deadline());
-            } else if polled == polls {
-                return None;
-            } else {
-                polled += 1;
-                let choice = self.world.choose(choices);
-                match core.executor().pick(choice) {
-                    Some(runnable) => {
-                        runnable.run();
-                    }
-                    None => {
-                        waker.take();
-                        if let Poll::Ready(output) = main.as_mut().poll(&mut context) {
-                            return Some(output);
-                        }
-                    }
-                }
-                self.world.pass(MAX_POLL_NANOS);
-            }
-            core.fire_timers();
-            core.close_dropped();
-            core.complete();
-        }
+        schedule::run(&self.world, &self.main.state, polls, main)
     }
 
-    /// The power fails: of what was not synced, any part may be lost. Call it between runs.
+    /// The main machine's power fails: of what was not synced, any part may be lost. Call it between runs.
     pub fn crash(&self) {
-        self.world.disk().crash();
+        self.disk().crash();
     }
 
     /// Every connection that is open now is reset: both ends get `ECONNRESET`.
     pub fn reset_connections(&self) {
-        self.world.reset_connections();
+        self.world.net(|net| net.reset_all());
     }
 
     /// Sums up every choice made and every completion seen so far. Two runs from the same seed that differ in this
     /// are not deterministic.
     pub fn trace_hash(&self) -> u64 {
-        self.world.trace_hash()
+        self.world.trace().hash()
+    }
+
+    /// From now on keeps the last `count` events in words, which costs time: for a run that is replayed to be read.
+    pub fn keep_events(&self, count: usize) {
+        self.world.trace().keep(count);
+    }
+
+    /// The events kept, the newest last: virtual time, host, what happened, and what came of it.
+    pub fn last_events(&self) -> Vec<String> {
+        self.world.trace().lines()
+    }
+
+    /// Puts a line of the test's own among the events, and into their hash. Inside tasks [`note`] does the same.
+    pub fn note(&self, text: &str) {
+        self.world.remark("main", text);
+    }
+
+    /// How often each rare state was reached so far ([`reached`]).
+    pub fn reached(&self) -> BTreeMap<&'static str, u64> {
+        self.world.marks()
+    }
+
+    /// Asks the code under test for a known bug ([`mutant`]), or for none.
+    #[cfg(feature = "mutants")]
+    pub fn set_mutant(&self, name: Option<&'static str>) {
+        self.world.set_mutant(name);
+    }
+}
+
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        // A process holds its world, so it would never be freed. After a panic its state is not worth the risk.
+        if !std::thread::panicking() {
+            schedule::end_all(&self.world);
+        }
     }
 }
 

@@ -1,56 +1,63 @@
-//! What the tasks of one simulated machine share: clock, choices, pending events, disk and network.
+//! What all machines of one simulation share: clock, choices, pending events, the network between them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use super::disk::{Errno, Inode, SimDisk};
+use super::disk::SimDisk;
+use super::host::{HostState, ProcessId};
 use super::net::Net;
-use crate::clock::{Instant, Random};
-use crate::descriptor::{Descriptor, FIRST_SIMULATED};
-use crate::fs::{DirEntry, Space};
+use super::trace::Trace;
+use crate::clock::Random;
+use crate::descriptor::FIRST_SIMULATED;
 use crate::slab::Key;
 
 /// See the head of this file.
 pub(crate) struct World {
     nanos: Cell<u64>,
     random: Random,
-    trace: Cell<u64>,
-    disk: SimDisk,
+    trace: Trace,
     next_fd: Cell<RawFd>,
-    files: RefCell<BTreeMap<RawFd, OpenFile>>,
     net: RefCell<Net>,
-    locks: RefCell<BTreeSet<PathBuf>>,
-    /// Operations by the time they get on, and a number that keeps equal times apart.
-    events: RefCell<BTreeMap<(u64, u64), Key>>,
+    hosts: RefCell<Vec<Rc<HostState>>>,
+    /// By their time, and a number that keeps equal times apart.
+    events: RefCell<BTreeMap<(u64, u64), Event>>,
     last_event: Cell<u64>,
+    marks: RefCell<BTreeMap<&'static str, u64>>,
+    #[cfg(feature = "mutants")]
+    mutant: Cell<Option<&'static str>>,
 }
 
-/// An open file or folder.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct OpenFile {
-    pub(super) inode: Inode,
-    /// Opened with `O_DIRECT`: its reads and writes must be aligned.
-    pub(super) direct: bool,
+/// An operation of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OpRef {
+    pub(super) process: ProcessId,
+    pub(super) key: Key,
+}
+
+/// What happens at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// An operation gets on.
+    Operation(OpRef),
 }
 
 impl World {
-    pub(super) fn new(seed: u64, disk: SimDisk) -> World {
+    pub(super) fn new(seed: u64) -> World {
         World {
             nanos: Cell::new(1_000_000_000),
             random: Random::new(seed),
-            // The offset basis of FNV-1a.
-            trace: Cell::new(0xCBF2_9CE4_8422_2325),
-            disk,
+            trace: Trace::new(),
             next_fd: Cell::new(FIRST_SIMULATED),
-            files: RefCell::default(),
             net: RefCell::default(),
-            locks: RefCell::default(),
+            hosts: RefCell::default(),
             events: RefCell::default(),
             last_event: Cell::new(0),
+            marks: RefCell::default(),
+            #[cfg(feature = "mutants")]
+            mutant: Cell::new(None),
         }
     }
 
@@ -62,27 +69,46 @@ impl World {
         &self.random
     }
 
-    pub(super) fn disk(&self) -> &SimDisk {
-        &self.disk
+    pub(super) fn trace(&self) -> &Trace {
+        &self.trace
     }
 
-    pub(super) fn net(&self) -> &RefCell<Net> {
-        &self.net
+    /// Puts what happened on `host` into words, if anybody wants to read them.
+    pub(super) fn tell(&self, host: &str, what: impl FnOnce() -> String) {
+        if self.trace.is_kept() {
+            let seconds = self.nanos.get() as f64 / 1e9;
+            self.trace.line(format!("{seconds:.6} s {host} {}", what()));
+        }
     }
 
-    /// Notes something that happened (FNV-1a, word by word).
-    pub(super) fn note(&self, word: u64) {
-        self.trace.set((self.trace.get() ^ word).wrapping_mul(0x0100_0000_01B3));
+    /// A line of the test's own.
+    pub(crate) fn remark(&self, host: &str, text: &str) {
+        self.trace.text(text);
+        self.tell(host, || format!("says: {text}"));
     }
 
-    pub(super) fn trace_hash(&self) -> u64 {
-        self.trace.get()
+    pub(crate) fn reach(&self, mark: &'static str) {
+        *self.marks.borrow_mut().entry(mark).or_default() += 1;
+    }
+
+    pub(super) fn marks(&self) -> BTreeMap<&'static str, u64> {
+        self.marks.borrow().clone()
+    }
+
+    #[cfg(feature = "mutants")]
+    pub(crate) fn mutant(&self) -> Option<&'static str> {
+        self.mutant.get()
+    }
+
+    #[cfg(feature = "mutants")]
+    pub(super) fn set_mutant(&self, name: Option<&'static str>) {
+        self.mutant.set(name);
     }
 
     /// Picks one of `choices`.
     pub(super) fn choose(&self, choices: usize) -> usize {
         let choice = self.random.below(choices as u64);
-        self.note(choice);
+        self.trace.word(choice);
         choice as usize
     }
 
@@ -91,36 +117,37 @@ impl World {
         self.nanos.set(self.nanos.get() + self.random.below(nanos));
     }
 
-    /// Nobody can run: jumps to the next event or timer.
-    pub(super) fn sleep_until_something(&self, timer: Option<Instant>) {
-        let event = self.events.borrow().keys().next().map(|(nanos, _)| *nanos);
-        let timer = timer.map(Instant::as_nanos);
-        let next = event.into_iter().chain(timer).min();
-        let next =
-            next.expect("the simulation is stuck: no task can run, and no timer or operation is pending");
-        self.nanos.set(self.nanos.get().max(next));
+    /// Jumps to `nanos`, if that is not over.
+    pub(super) fn jump_to(&self, nanos: u64) {
+        self.nanos.set(self.nanos.get().max(nanos));
     }
 
-    /// Has `key` looked at after a time between `least` and twice that, in nanoseconds.
-    pub(super) fn schedule(&self, key: Key, least: u64) {
+    /// Has an operation looked at after a time between `least` and twice that, in nanoseconds.
+    pub(super) fn schedule(&self, op: OpRef, least: u64) {
         let due = self.nanos.get() + least + self.random.below(least.max(1));
-        self.last_event.set(self.last_event.get() + 1);
-        self.events.borrow_mut().insert((due, self.last_event.get()), key);
+        self.schedule_at(due, Event::Operation(op));
     }
 
-    /// An operation whose time has come.
-    pub(super) fn pop_due(&self) -> Option<Key> {
+    pub(super) fn schedule_at(&self, due: u64, event: Event) {
+        self.last_event.set(self.last_event.get() + 1);
+        self.events.borrow_mut().insert((due, self.last_event.get()), event);
+    }
+
+    pub(super) fn next_event(&self) -> Option<u64> {
+        self.events.borrow().first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// An event whose time has come.
+    pub(super) fn pop_due(&self) -> Option<Event> {
         let mut events = self.events.borrow_mut();
         let first = events.first_entry()?;
         if first.key().0 <= self.nanos.get() { Some(first.remove()) } else { None }
     }
 
-    /// The process is gone: so are its descriptors, locks and connections.
-    pub(super) fn process_ends(&self) {
-        self.events.borrow_mut().clear();
-        self.files.borrow_mut().clear();
-        self.locks.borrow_mut().clear();
-        *self.net.borrow_mut() = Net::default();
+    /// Forgets what `process` waited for.
+    pub(super) fn forget_events(&self, process: ProcessId) {
+        let is_other = |event: &Event| !matches!(event, Event::Operation(op) if op.process == process);
+        self.events.borrow_mut().retain(|_, event| is_other(event));
     }
 
     pub(super) fn new_fd(&self) -> RawFd {
@@ -129,75 +156,41 @@ impl World {
         fd
     }
 
-    pub(super) fn add_file(&self, file: OpenFile) -> Descriptor {
-        let fd = self.new_fd();
-        self.files.borrow_mut().insert(fd, file);
-        Descriptor::new(fd)
-    }
-
-    pub(super) fn file(&self, fd: RawFd) -> Result<OpenFile, Errno> {
-        self.files.borrow().get(&fd).copied().ok_or(libc::EBADF)
-    }
-
-    pub(super) fn close(&self, fd: RawFd) {
-        if self.files.borrow_mut().remove(&fd).is_none() {
-            let woken = self.net.borrow_mut().close(fd);
-            self.wake(woken);
+    /// Does something with the network, and has the operations looked at again for which that changed something, after
+    /// the time a packet takes.
+    pub(super) fn net<R>(&self, f: impl FnOnce(&mut Net) -> R) -> R {
+        let mut net = self.net.borrow_mut();
+        net.set_time(self.nanos.get());
+        let result = f(&mut net);
+        for op in net.take_woken() {
+            self.schedule(op, super::net::PACKET_NANOS);
         }
+        result
     }
 
-    /// Has the operations that wait on sockets looked at again, after the time a packet takes.
-    pub(super) fn wake(&self, woken: Vec<Key>) {
-        woken.into_iter().for_each(|key| self.schedule(key, super::net::PACKET_NANOS));
+    pub(super) fn add_host(&self, name: &str, ip: IpAddr, disk: SimDisk) -> Rc<HostState> {
+        let mut hosts = self.hosts.borrow_mut();
+        assert!(hosts.iter().all(|host| host.ip != ip), "two hosts have the address {ip}");
+        let host = Rc::new(HostState::new(hosts.len() as u32, name, ip, disk));
+        hosts.push(Rc::clone(&host));
+        host
     }
 
-    pub(super) fn reset_connections(&self) {
-        let woken = self.net.borrow_mut().reset_all();
-        self.wake(woken);
+    /// The hosts, one after the other. None is borrowed meanwhile.
+    pub(super) fn host(&self, index: usize) -> Option<Rc<HostState>> {
+        self.hosts.borrow().get(index).cloned()
     }
 
-    // What follows is called by the upper layers directly, where the real core makes a plain system call.
-
-    pub(crate) fn truncate(&self, fd: RawFd, len: u64) -> io::Result<()> {
-        let result = self.file(fd).and_then(|file| self.disk.with(|disk| disk.truncate(file.inode, len)));
-        result.map_err(io::Error::from_raw_os_error)
+    /// Calls `f` with each host. `f` must not add one.
+    pub(super) fn for_each_host(&self, f: impl FnMut(&Rc<HostState>)) {
+        self.hosts.borrow().iter().for_each(f);
     }
 
-    pub(crate) fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.disk.with(|disk| disk.list(path)).map_err(io::Error::from_raw_os_error)
-    }
-
-    pub(crate) fn space(&self) -> Space {
-        self.disk.with(|disk| disk.space())
-    }
-
-    pub(crate) fn try_lock(&self, path: &Path) -> io::Result<bool> {
-        let opened = self.disk.with(|disk| disk.open(path, libc::O_RDWR | libc::O_CREAT));
-        opened.map_err(io::Error::from_raw_os_error)?;
-        Ok(self.locks.borrow_mut().insert(path.to_path_buf()))
-    }
-
-    pub(crate) fn unlock(&self, path: &Path) {
-        self.locks.borrow_mut().remove(path);
-    }
-
-    pub(crate) fn listen(&self, address: SocketAddr) -> io::Result<(Descriptor, SocketAddr)> {
-        let fd = self.new_fd();
-        let local = self.net.borrow_mut().listen(fd, address).map_err(io::Error::from_raw_os_error)?;
-        Ok((Descriptor::new(fd), local))
-    }
-
-    pub(crate) fn socket(&self) -> Descriptor {
-        let fd = self.new_fd();
-        Descriptor::new(fd)
-    }
-
-    pub(crate) fn peer_addr(&self, fd: RawFd) -> io::Result<SocketAddr> {
-        self.net.borrow().peer_addr(fd).map_err(io::Error::from_raw_os_error)
-    }
-
-    pub(crate) fn shutdown(&self, fd: RawFd) {
-        let woken = self.net.borrow_mut().shutdown(fd);
-        self.wake(woken);
+    /// The host that `from` reaches by `ip`.
+    pub(super) fn route(&self, from: u32, ip: IpAddr) -> Option<u32> {
+        if ip.is_loopback() || ip.is_unspecified() {
+            return Some(from);
+        }
+        self.hosts.borrow().iter().find(|host| host.ip == ip).map(|host| host.index)
     }
 }
