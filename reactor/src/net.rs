@@ -29,7 +29,7 @@ use crate::sys::{self, KeepAlive};
 const BACKLOG: i32 = 1024;
 
 /// 60 seconds of silence, and three probes of 10 seconds each.
-const KEEPALIVE: KeepAlive = KeepAlive { idle_s: 60, interval_s: 10, probes: 3 };
+pub(crate) const KEEPALIVE: KeepAlive = KeepAlive { idle_s: 60, interval_s: 10, probes: 3 };
 const _: () =
     assert!(KEEPALIVE.idle_s + KEEPALIVE.interval_s * KEEPALIVE.probes == 90, "what the head promises");
 

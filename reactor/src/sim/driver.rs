@@ -27,7 +27,12 @@ pub(crate) struct SimDriver {
     cancelled: BTreeSet<Key>,
     /// Cancelled while they were blocked: they end now.
     ending: VecDeque<Key>,
+    /// How often a connect has had no answer.
+    unanswered: BTreeMap<Key, u32>,
 }
+
+/// How often a connect is tried (Linux's `tcp_syn_retries`): with pauses of 1, 2, 4, … seconds, 127 in all.
+const CONNECT_TRIES: u32 = 7;
 
 impl SimDriver {
     pub(super) fn new(machine: Rc<Machine>) -> SimDriver {
@@ -37,6 +42,7 @@ impl SimDriver {
             targets: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             ending: VecDeque::new(),
+            unanswered: BTreeMap::new(),
         }
     }
 
@@ -53,7 +59,11 @@ impl SimDriver {
     }
 
     pub(crate) fn start(&mut self, key: Key, op: &mut Op) {
-        let least = if socket_of(op).is_some() { PACKET_NANOS } else { files::least_nanos(op) };
+        let least = match op {
+            Op::Connect { to, .. } => PACKET_NANOS + self.machine.round_trip(*to),
+            _ if socket_of(op).is_some() => PACKET_NANOS,
+            _ => files::least_nanos(op),
+        };
         if let Some(fd) = files::descriptor(op)
             && let Ok(file) = self.machine.file(fd)
         {
@@ -93,7 +103,7 @@ impl SimDriver {
             let this = self.machine.op(key);
             let blocked =
                 socket_of(&entry.op).is_some_and(|fd| self.machine.world().net(|net| net.unblock(fd, this)));
-            if blocked {
+            if blocked || self.unanswered.contains_key(&key) {
                 return Some(self.finish(key, -libc::ECANCELED));
             }
         }
@@ -118,6 +128,7 @@ impl SimDriver {
     fn finish(&mut self, key: Key, result: i32) -> Completion {
         self.cancelled.remove(&key);
         self.targets.remove(&key);
+        self.unanswered.remove(&key);
         Completion { key, result, more: false, item: None }
     }
 
@@ -148,8 +159,8 @@ impl SimDriver {
             }
             Op::Send { data, .. } => world.net(|net| net.send(fd, data.remaining())).map(Step::Sent),
             Op::Connect { to, .. } => match self.machine.connect(fd, *to) {
-                Ok(()) => Progress::Done(Step::Sent(0)),
-                Err(errno) => Progress::Failed(errno),
+                Progress::Blocked => self.try_again(key),
+                progress => progress.map(|()| Step::Sent(0)),
             },
             _ => unreachable!("files were dealt with above"),
         };
@@ -166,6 +177,17 @@ impl SimDriver {
             Progress::Failed(errno) => Some(self.finish(key, -errno)),
             Progress::Done(step) => Some(self.take_step(key, op, step)),
         }
+    }
+
+    /// Nobody has answered a connect.
+    fn try_again(&mut self, key: Key) -> Progress<Step> {
+        let tries = self.unanswered.entry(key).or_insert(0);
+        if *tries == CONNECT_TRIES {
+            return Progress::Failed(libc::ETIMEDOUT);
+        }
+        let pause = 1_000_000_000 << *tries;
+        *tries += 1;
+        Progress::NotBefore(self.machine.world().nanos() + pause)
     }
 
     fn take_step(&mut self, key: Key, op: &mut Op, step: Step) -> Completion {

@@ -39,7 +39,6 @@ pub(super) struct HostState {
     lives: Cell<u32>,
     /// The process is stopped until then, in nanoseconds.
     paused_until: Cell<u64>,
-    has_power: Cell<bool>,
     ports_used: Cell<u16>,
     panic: RefCell<Option<String>>,
     /// Those who wait for the end of the process.
@@ -57,7 +56,6 @@ impl HostState {
             process: RefCell::default(),
             lives: Cell::new(0),
             paused_until: Cell::new(0),
-            has_power: Cell::new(true),
             ports_used: Cell::new(0),
             panic: RefCell::default(),
             waiting: RefCell::default(),
@@ -104,7 +102,7 @@ impl HostState {
         let machine = Rc::new(Machine::new(Rc::clone(world), Rc::clone(self), id));
         let process = Rc::new(Process::new(machine, id, main));
         *self.process.borrow_mut() = Some(Rc::clone(&process));
-        self.has_power.set(true);
+        world.net(|net| net.power_returns(self.index));
         process
     }
 
@@ -130,7 +128,7 @@ impl HostState {
         }
         match end {
             End::PowerFailed => {
-                self.has_power.set(false);
+                world.net(|net| net.power_fails(self.index));
                 self.disk.crash();
             }
             End::Panicked(message) => *self.panic.borrow_mut() = Some(message),

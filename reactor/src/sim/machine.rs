@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::disk::{Errno, Inode, SimDisk};
 use super::host::{HostState, ProcessId};
+use super::net::Progress;
 use super::world::{OpRef, World};
 use crate::descriptor::Descriptor;
 use crate::fs::{DirEntry, Space};
@@ -89,13 +90,21 @@ impl Machine {
         }
     }
 
-    /// A connection's other end: a socket that the host at `to` will accept, if there is a way to it.
-    pub(super) fn connect(&self, fd: RawFd, to: SocketAddr) -> Result<(), Errno> {
-        let there = self.world.route(self.process.host, to.ip()).ok_or(libc::EHOSTUNREACH)?;
+    /// Connects `fd` to whoever listens at `to`. Blocked if there is no answer.
+    pub(super) fn connect(&self, fd: RawFd, to: SocketAddr) -> Progress<()> {
+        let Some(there) = self.world.route(self.process.host, to.ip()) else {
+            return Progress::Failed(libc::EHOSTUNREACH);
+        };
         let here = if there == self.process.host { to.ip() } else { self.host.ip };
         let from = SocketAddr::new(here, self.host.new_port());
         let accepted = self.world.new_fd();
         self.world.net(|net| net.connect((fd, accepted), self.process, from, there, to))
+    }
+
+    /// How long a packet to `to` and its answer take beyond the usual.
+    pub(super) fn round_trip(&self, to: SocketAddr) -> u64 {
+        let here = self.process.host;
+        self.world.route(here, to.ip()).map_or(0, |there| self.world.net(|net| net.round_trip(here, there)))
     }
 
     // What follows is called by the upper layers directly, where the real core makes a plain system call.

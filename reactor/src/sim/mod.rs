@@ -42,6 +42,7 @@ pub(crate) use driver::SimDriver;
 pub use host::Host;
 pub(crate) use machine::Machine;
 pub use marks::{mutant, note, reached};
+pub use net::SimNet;
 use world::World;
 
 /// The address of the machine that [`Simulation::run`] runs its main future on.
@@ -73,6 +74,11 @@ impl Simulation {
     pub fn host(&self, name: &str, ip: IpAddr, disk: SimDisk) -> Host {
         let state = self.world.add_host(name, ip, disk);
         Host { world: Rc::clone(&self.world), state }
+    }
+
+    /// The network between the machines: to inject faults.
+    pub fn network(&self) -> SimNet {
+        SimNet { world: Rc::clone(&self.world) }
     }
 
     /// The main machine's disk: to inject faults, to crash it, and to start another machine on it.

@@ -141,6 +141,8 @@ fn settle(world: &World) {
                     process.complete(op.key);
                 }
             }
+            Event::Watch(fd) => world.net(|net| net.watch(fd)),
+            Event::Refuse(fd) => world.net(|net| net.refuse(fd)),
         }
     }
 }

@@ -42,6 +42,10 @@ pub(super) struct OpRef {
 pub(super) enum Event {
     /// An operation gets on.
     Operation(OpRef),
+    /// A socket whose peer is silent is looked at.
+    Watch(RawFd),
+    /// A socket's peer says that it knows nothing of the connection.
+    Refuse(RawFd),
 }
 
 impl World {
@@ -51,7 +55,7 @@ impl World {
             random: Random::new(seed),
             trace: Trace::new(),
             next_fd: Cell::new(FIRST_SIMULATED),
-            net: RefCell::default(),
+            net: RefCell::new(Net::new(seed)),
             hosts: RefCell::default(),
             events: RefCell::default(),
             last_event: Cell::new(0),
@@ -165,6 +169,9 @@ impl World {
         for op in net.take_woken() {
             self.schedule(op, super::net::PACKET_NANOS);
         }
+        for (time, event) in net.take_timed() {
+            self.schedule_at(time, event);
+        }
         result
     }
 
@@ -184,6 +191,19 @@ impl World {
     /// Calls `f` with each host. `f` must not add one.
     pub(super) fn for_each_host(&self, f: impl FnMut(&Rc<HostState>)) {
         self.hosts.borrow().iter().for_each(f);
+    }
+
+    /// The host with the address `ip`.
+    ///
+    /// # Panics
+    /// If there is none: a test that names it is wrong.
+    pub(super) fn host_at(&self, ip: IpAddr) -> u32 {
+        let hosts = self.hosts.borrow();
+        hosts
+            .iter()
+            .find(|host| host.ip == ip)
+            .unwrap_or_else(|| panic!("no host has the address {ip}"))
+            .index
     }
 
     /// The host that `from` reaches by `ip`.

@@ -3,6 +3,8 @@
 //! Invariants: bytes of one direction arrive in order and once. A direction holds at most [`WINDOW`] unread bytes;
 //! then its sender waits. A close with unread bytes resets the connection, as Linux does.
 
+mod faults;
+mod links;
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,10 +13,12 @@ use std::os::fd::RawFd;
 
 use bytes::Bytes;
 
+pub use self::faults::SimNet;
+use self::links::Links;
 use self::stream::{Load, Received, Stream};
 use super::disk::Errno;
 use super::host::ProcessId;
-use super::world::OpRef;
+use super::world::{Event, OpRef};
 use crate::clock::Random;
 
 /// The least time a packet takes, in nanoseconds.
@@ -56,7 +60,6 @@ pub(super) enum Progress<T> {
     Failed(Errno),
 }
 
-#[derive(Default)]
 pub(super) struct Net {
     /// The time, in nanoseconds.
     now: u64,
@@ -65,9 +68,23 @@ pub(super) struct Net {
     blocked: BTreeMap<RawFd, Vec<OpRef>>,
     /// Those for which something has happened.
     woken: Vec<OpRef>,
+    /// What is to happen, and when, in nanoseconds.
+    timed: Vec<(u64, Event)>,
+    links: Links,
 }
 
 impl Net {
+    pub(super) fn new(seed: u64) -> Net {
+        Net {
+            now: 0,
+            sockets: BTreeMap::new(),
+            blocked: BTreeMap::new(),
+            woken: Vec::new(),
+            timed: Vec::new(),
+            links: Links::new(seed),
+        }
+    }
+
     fn stream(&mut self, fd: RawFd) -> Option<&mut Stream> {
         match self.sockets.get_mut(&fd) {
             Some(Socket::Stream(stream)) => Some(stream),
@@ -82,6 +99,11 @@ impl Net {
     /// The operations that are to be looked at again.
     pub(super) fn take_woken(&mut self) -> std::vec::Drain<'_, OpRef> {
         self.woken.drain(..)
+    }
+
+    /// What is to happen, and when.
+    pub(super) fn take_timed(&mut self) -> std::vec::Drain<'_, (u64, Event)> {
+        self.timed.drain(..)
     }
 
     fn wake(&mut self, fd: RawFd) {
@@ -117,7 +139,12 @@ impl Net {
         })
     }
 
-    /// Connects `fd` of `owner`; `accepted` becomes the other end, on the host `there`.
+    /// How long it takes beyond the usual to reach a host and have its answer.
+    pub(super) fn round_trip(&self, here: u32, there: u32) -> u64 {
+        self.links.delay(here, there) + self.links.delay(there, here)
+    }
+
+    /// Connects `fd` of `owner`; `accepted` becomes the other end, on the host `there`. Blocked if there is no answer.
     pub(super) fn connect(
         &mut self,
         (fd, accepted): (RawFd, RawFd),
@@ -125,19 +152,24 @@ impl Net {
         from: SocketAddr,
         there: u32,
         to: SocketAddr,
-    ) -> Result<(), Errno> {
-        let listening = self.listener(there, to).ok_or(libc::ECONNREFUSED)?;
+    ) -> Progress<()> {
+        if !self.links.are_whole(owner.host, there) {
+            return Progress::Blocked;
+        }
+        let Some(listening) = self.listener(there, to) else { return Progress::Failed(libc::ECONNREFUSED) };
         let acceptor = match self.sockets.get_mut(&listening) {
             Some(Socket::Listener(listener)) if listener.waiting.len() < BACKLOG => {
                 listener.waiting.push_back(accepted);
                 listener.owner
             }
-            _ => return Err(libc::ETIMEDOUT),
+            // It drops what it cannot hold.
+            _ => return Progress::Blocked,
         };
-        self.sockets.insert(fd, Socket::Stream(Stream::new(owner, to, accepted)));
-        self.sockets.insert(accepted, Socket::Stream(Stream::new(acceptor, from, fd)));
+        let now = self.now;
+        self.sockets.insert(fd, Socket::Stream(Stream::new(owner, there, to, accepted, now)));
+        self.sockets.insert(accepted, Socket::Stream(Stream::new(acceptor, owner.host, from, fd, now)));
         self.wake(listening);
-        Ok(())
+        Progress::Done(())
     }
 
     pub(super) fn accept(&mut self, fd: RawFd) -> Progress<RawFd> {
@@ -186,7 +218,8 @@ impl Net {
         if let Some(errno) = stream.failed {
             return Progress::Failed(errno);
         }
-        let (other, closed, ended, wasted) = (stream.other, stream.closed, stream.ended, stream.wasted);
+        let (here, far, other) = (stream.owner.host, stream.far, stream.other);
+        let (closed, ended, wasted) = (stream.closed, stream.ended, stream.wasted);
         let unread = self.stream(other).map(|peer| peer.unread());
         if closed || (ended && unread.is_none()) {
             return Progress::Failed(libc::EPIPE);
@@ -195,24 +228,40 @@ impl Net {
         if room == 0 {
             return Progress::Blocked;
         }
-        let mut sent = 0;
-        for slice in data {
-            let len = slice.len().min(room - sent);
-            if unread.is_some() && len > 0 {
-                self.post(other, Load::Bytes(slice.slice(..len)));
-            }
-            sent += len;
+        let wanted = data.iter().map(Bytes::len).sum::<usize>().min(room);
+        let lost = self.links.loses(here, far, wanted);
+        let sent = self.put(other, data, lost.unwrap_or(wanted));
+        if lost.is_some() {
+            self.sever(fd);
+            return Progress::Failed(libc::ECONNRESET);
         }
-        if unread.is_none() {
-            self.waste(fd, sent);
-        }
+        self.sent(fd, if unread.is_none() { sent } else { 0 });
         Progress::Done(sent)
     }
 
-    /// Nobody is there to get these bytes, and the sender does not know.
-    fn waste(&mut self, fd: RawFd, bytes: usize) {
-        if let Some(stream) = self.stream(fd) {
-            stream.wasted += bytes;
+    /// Puts at most `most` bytes on their way to `fd`, if that is there: how many.
+    fn put(&mut self, fd: RawFd, data: &[Bytes], most: usize) -> usize {
+        let mut sent = 0;
+        for slice in data {
+            let len = slice.len().min(most - sent);
+            if len > 0 {
+                self.post(fd, Load::Bytes(slice.slice(..len)));
+            }
+            sent += len;
+        }
+        sent
+    }
+
+    /// Something was sent on `fd`; `wasted` bytes of it have nobody to get them, which the sender does not know yet.
+    fn sent(&mut self, fd: RawFd, wasted: usize) {
+        let now = self.now;
+        let Some(stream) = self.stream(fd) else { return };
+        stream.sent(now);
+        stream.wasted += wasted;
+        let (here, far, forgotten) = (stream.owner.host, stream.far, stream.is_forgotten);
+        if forgotten && self.links.are_whole(here, far) {
+            let answer = now + PACKET_NANOS + self.round_trip(here, far);
+            self.timed.push((answer, Event::Refuse(fd)));
         }
     }
 
@@ -220,7 +269,11 @@ impl Net {
     fn post(&mut self, fd: RawFd, load: Load) {
         let now = self.now;
         let Some(stream) = self.stream(fd) else { return };
-        stream.post(load, now, now);
+        let (here, far) = (stream.owner.host, stream.far);
+        let arrival = self.links.arrival(far, here, now);
+        if let Some(stream) = self.stream(fd) {
+            stream.post(load, arrival, now);
+        }
         self.wake(fd);
     }
 
@@ -245,6 +298,8 @@ impl Net {
                     }
                 }
             }
+            // The other end has been told, or has told.
+            Some(Socket::Stream(stream)) if stream.failed.is_some() => {}
             Some(Socket::Stream(stream)) => {
                 let load = if stream.unread() > 0 { Load::Reset } else { Load::End };
                 self.post(stream.other, load);
@@ -266,24 +321,6 @@ impl Net {
         for fd in self.sockets_of(process) {
             self.close(fd);
             self.blocked.remove(&fd);
-        }
-    }
-
-    /// The sockets of a process are gone, and nobody is told.
-    pub(super) fn vanish(&mut self, process: ProcessId) {
-        for fd in self.sockets_of(process) {
-            self.sockets.remove(&fd);
-            self.blocked.remove(&fd);
-        }
-    }
-
-    pub(super) fn reset_all(&mut self) {
-        let all: Vec<RawFd> = self.sockets.keys().copied().collect();
-        for fd in all {
-            if let Some(stream) = self.stream(fd) {
-                stream.fail(libc::ECONNRESET);
-                self.wake(fd);
-            }
         }
     }
 }

@@ -10,12 +10,26 @@ use bytes::{Bytes, BytesMut};
 
 use super::super::disk::Errno;
 use super::super::host::ProcessId;
+use crate::net::KEEPALIVE;
+
+/// How long TCP sends something again and again that nobody acknowledges: Linux's `tcp_retries2`, 15 times.
+const RETRANSMIT_NANOS: u64 = 924_600_000_000;
+/// Silence before the first probe of the keep-alive, from probe to probe, and until the connection is given up.
+const PROBE_IDLE_NANOS: u64 = seconds(KEEPALIVE.idle_s);
+const PROBE_INTERVAL_NANOS: u64 = seconds(KEEPALIVE.interval_s);
+const SILENCE_NANOS: u64 = seconds(KEEPALIVE.idle_s + KEEPALIVE.interval_s * KEEPALIVE.probes);
+
+const fn seconds(seconds: i32) -> u64 {
+    seconds as u64 * 1_000_000_000
+}
 
 /// The arrival of what is held back until the network is whole again.
 pub(super) const HELD: u64 = u64::MAX;
 
 pub(super) struct Stream {
     pub(super) owner: ProcessId,
+    /// The host at the other end.
+    pub(super) far: u32,
     pub(super) peer: SocketAddr,
     pub(super) other: RawFd,
     /// On its way here, by arrival.
@@ -31,6 +45,14 @@ pub(super) struct Stream {
     pub(super) failed: Option<Errno>,
     /// Bytes that were sent and will never be asked for, because there is nobody at the other end.
     pub(super) wasted: usize,
+    /// The other end went with the power of its host.
+    pub(super) is_forgotten: bool,
+    /// When something came from the other end, or was acknowledged by it, for the last time, in nanoseconds.
+    heard: u64,
+    /// Since when the ends do not hear each other.
+    silent_since: Option<u64>,
+    /// When the first thing was sent during the silence.
+    pub(super) unacknowledged_since: Option<u64>,
 }
 
 /// Something on its way, and when it arrives, in nanoseconds.
@@ -45,6 +67,15 @@ pub(super) enum Load {
     Reset,
 }
 
+impl Load {
+    fn len(&self) -> usize {
+        match self {
+            Load::Bytes(bytes) => bytes.len(),
+            Load::End | Load::Reset => 0,
+        }
+    }
+}
+
 /// What came of looking for bytes.
 pub(super) enum Received {
     /// No bytes mean the end of the stream.
@@ -56,9 +87,10 @@ pub(super) enum Received {
 }
 
 impl Stream {
-    pub(super) fn new(owner: ProcessId, peer: SocketAddr, other: RawFd) -> Stream {
+    pub(super) fn new(owner: ProcessId, far: u32, peer: SocketAddr, other: RawFd, now: u64) -> Stream {
         Stream {
             owner,
+            far,
             peer,
             other,
             transit: VecDeque::new(),
@@ -68,6 +100,10 @@ impl Stream {
             closed: false,
             failed: None,
             wasted: 0,
+            is_forgotten: false,
+            heard: now,
+            silent_since: None,
+            unacknowledged_since: None,
         }
     }
 
@@ -78,11 +114,10 @@ impl Stream {
 
     /// Puts something on its way here, behind what is there.
     pub(super) fn post(&mut self, load: Load, arrival: u64, now: u64) {
-        if let Load::Bytes(bytes) = &load {
-            self.unread += bytes.len();
-        }
+        self.unread += load.len();
         let arrival = self.transit.back().map_or(arrival, |last| last.arrival.max(arrival));
         if arrival <= now {
+            self.heard = now;
             self.take_in(load);
         } else {
             self.transit.push_back(Packet { arrival, load });
@@ -92,8 +127,9 @@ impl Stream {
     /// Takes in what has arrived by now.
     pub(super) fn arrive(&mut self, now: u64) {
         while self.transit.front().is_some_and(|packet| packet.arrival <= now) {
-            let packet = self.transit.pop_front();
-            packet.into_iter().for_each(|packet| self.take_in(packet.load));
+            let Some(packet) = self.transit.pop_front() else { return };
+            self.heard = self.heard.max(packet.arrival);
+            self.take_in(packet.load);
         }
     }
 
@@ -105,6 +141,75 @@ impl Stream {
             Load::End => self.ended = true,
             Load::Reset => self.fail(libc::ECONNRESET),
         }
+    }
+
+    /// Something was sent to the other end.
+    pub(super) fn sent(&mut self, now: u64) {
+        if self.silent_since.is_none() {
+            self.heard = now;
+        } else {
+            self.unacknowledged_since.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn is_from(&self, from: u32, to: u32) -> bool {
+        self.owner.host == from && self.far == to
+    }
+
+    pub(super) fn is_between(&self, one: u32, other: u32) -> bool {
+        self.is_from(one, other) || self.is_from(other, one)
+    }
+
+    /// Whether only a cut keeps its ends apart.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.silent_since.is_some() && !self.is_forgotten
+    }
+
+    pub(super) fn begin_silence(&mut self, now: u64) {
+        self.arrive(now);
+        self.silent_since.get_or_insert(now);
+    }
+
+    /// The ends hear each other again; what was held back arrives at `arrival`.
+    pub(super) fn end_silence(&mut self, now: u64, arrival: u64) {
+        self.heard = now;
+        self.silent_since = None;
+        self.unacknowledged_since = None;
+        for packet in &mut self.transit {
+            if packet.arrival == HELD {
+                packet.arrival = arrival;
+            }
+        }
+    }
+
+    /// What was held back will never be sent again.
+    pub(super) fn drop_held(&mut self) {
+        let held = |packet: &Packet| if packet.arrival == HELD { packet.load.len() } else { 0 };
+        self.unread -= self.transit.iter().map(held).sum::<usize>();
+        self.transit.retain(|packet| packet.arrival != HELD);
+    }
+
+    /// When a probe of the keep-alive, or something else, was answered for the last time before the silence.
+    fn last_answer(&self, silent_since: u64) -> u64 {
+        self.heard + silent_since.saturating_sub(self.heard) / PROBE_IDLE_NANOS * PROBE_IDLE_NANOS
+    }
+
+    /// When it is given up if the silence goes on.
+    pub(super) fn given_up_at(&self) -> Option<u64> {
+        let since = self.silent_since.filter(|_| self.failed.is_none())?;
+        Some(match self.unacknowledged_since {
+            Some(sent) => sent + RETRANSMIT_NANOS,
+            None => self.last_answer(since) + SILENCE_NANOS,
+        })
+    }
+
+    /// When the keep-alive asks next whether the other end is there.
+    pub(super) fn next_probe(&self, now: u64) -> u64 {
+        let mut probe = self.last_answer(self.silent_since.unwrap_or(now)) + PROBE_IDLE_NANOS;
+        while probe < now {
+            probe += PROBE_INTERVAL_NANOS;
+        }
+        probe
     }
 
     /// The connection is lost. What has arrived can still be read.
