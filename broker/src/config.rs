@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ringlog_reactor::WaitPolicy;
+use ringlog_storage::limits;
 use serde::Deserialize;
 
 use crate::limits::MAX_SHARDS;
@@ -52,11 +53,18 @@ pub struct StorageSizes {
     pub journal_files: u32,
     /// Bytes of recent log kept in memory.
     pub tail_bytes: u64,
+    /// Size, in bytes, from which a batch goes straight into its segment.
+    pub bypass_bytes: usize,
 }
 
 impl Default for StorageSizes {
     fn default() -> Self {
-        StorageSizes { journal_file_bytes: 32 << 20, journal_files: 4, tail_bytes: 128 << 20 }
+        StorageSizes {
+            journal_file_bytes: limits::DEFAULT_JOURNAL_FILE_BYTES,
+            journal_files: limits::DEFAULT_JOURNAL_FILES,
+            tail_bytes: limits::DEFAULT_TAIL_BYTES,
+            bypass_bytes: limits::DEFAULT_BYPASS_BYTES,
+        }
     }
 }
 

@@ -121,15 +121,15 @@ pub struct Node {
     thread: JoinHandle<Result<(), NodeError>>,
 }
 
-enum NodeError {
-    Start(StartError),
+/// How a node came to a bad end.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It did not stop cleanly.
+    #[error(transparent)]
     Stop(StopError),
-}
-
-impl From<StartError> for NodeError {
-    fn from(error: StartError) -> Self {
-        NodeError::Start(error)
-    }
 }
 
 impl Node {
@@ -201,6 +201,23 @@ fn join(thread: JoinHandle<Result<(), NodeError>>) -> Result<(), NodeError> {
 
 fn core_config(config: &BrokerConfig, shard: u32, cpu: Option<usize>) -> CoreConfig {
     CoreConfig { name: format!("ringlog-{shard}"), cpu, wait: config.wait, ..CoreConfig::default() }
+}
+
+/// A node of so many shards on the current core, until `stop` is ready: how a simulated machine runs one. `ready` is called
+/// once it accepts clients. [`Node`] has threads of its own.
+///
+/// # Errors
+/// When it does not start, or does not stop cleanly.
+///
+/// # Panics
+/// If the node would have no shard, or more than there can be.
+pub async fn serve(
+    config: BrokerConfig,
+    shards: usize,
+    ready: impl FnOnce(StartSummary),
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
+    run(config, vec![None; shards], ready, stop).await
 }
 
 /// The node on the current core, which becomes shard 0; the other cores are launched from here. Runs on the

@@ -222,6 +222,7 @@ async fn recover_when_told(
         journal_file_bytes: config.storage.journal_file_bytes,
         journal_files: config.storage.journal_files,
         tail_bytes: config.storage.tail_bytes,
+        bypass_bytes: config.storage.bypass_bytes,
         ..StoreConfig::new(&config.data_dir, peers.own(), plan.epoch)
     };
     let (answer, recovered) = match recover(store, partitions).await {

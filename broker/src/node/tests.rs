@@ -40,9 +40,9 @@ impl SimNode {
     async fn start(shards: usize) -> SimNode {
         let (ready, started) = mailbox::channel(1);
         let (stop, stopped) = mailbox::channel::<()>(1);
-        let running = spawn(run(
+        let running = spawn(serve(
             config(),
-            vec![None; shards],
+            shards,
             move |summary| assert!(ready.try_send(summary.address).is_ok()),
             async move {
                 stopped.recv().await;
