@@ -15,6 +15,11 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
         "ringlog",
         &["ringlog-reactor", "ringlog-protocol", "ringlog-replication", "ringlog-storage", "ringlog-client"],
     ),
+    (
+        "sim",
+        "ringlog-sim",
+        &["ringlog-reactor", "ringlog-protocol", "ringlog-storage", "ringlog-client", "ringlog"],
+    ),
     ("loadgen", "ringlog-loadgen", &["ringlog-reactor", "ringlog-protocol", "ringlog-client"]),
     (
         "perf",

@@ -1,0 +1,209 @@
+//! The broker's machine: its process is started, asked to stop, killed, and started again on the same disk.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringlog_broker::config::{BrokerConfig, StorageSizes};
+use ringlog_broker::node;
+use ringlog_reactor::sim::{self, Host};
+use ringlog_reactor::{Notify, timeout};
+
+use crate::history::Event;
+use crate::plan::{Death, Sizes};
+use crate::stage::Stage;
+
+/// A process that was to end by itself gets so much virtual time for it.
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
+/// A process that is to be killed after so many polls may have nothing to do.
+const KILLED_WITHIN: Duration = Duration::from_millis(500);
+
+/// See the head of this file.
+pub struct Broker {
+    host: Host,
+    stage: Rc<Stage>,
+    sizes: Sizes,
+    address: SocketAddr,
+    starts: Cell<u32>,
+    life: RefCell<Rc<Life>>,
+}
+
+/// What a process of the broker and the play say to each other.
+#[derive(Default)]
+struct Life {
+    changed: Notify,
+    ready: Cell<bool>,
+    stop: Cell<bool>,
+    /// How it ended, if it did by itself.
+    result: RefCell<Option<Result<(), String>>>,
+}
+
+/// How a start went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// The broker accepts clients.
+    Up,
+    /// It said why it does not.
+    Refused(String),
+    /// It was killed.
+    Killed,
+}
+
+impl Broker {
+    /// A machine on which nothing runs yet.
+    pub fn new(host: Host, stage: Rc<Stage>, sizes: Sizes, port: u16) -> Broker {
+        let address = SocketAddr::new(host.ip(), port);
+        Broker { host, stage, sizes, address, starts: Cell::new(0), life: RefCell::default() }
+    }
+
+    /// The machine.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Where clients find it.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Boots a process of so many shards; does not wait for anything.
+    fn boot(&self, shards: usize) {
+        let config = BrokerConfig {
+            data_dir: PathBuf::from("/data"),
+            listen: self.address,
+            storage: StorageSizes {
+                journal_file_bytes: self.sizes.journal_file_bytes,
+                journal_files: self.sizes.journal_files,
+                tail_bytes: self.sizes.tail_bytes,
+                bypass_bytes: self.sizes.bypass_bytes,
+            },
+            ..BrokerConfig::default()
+        };
+        let life = Rc::new(Life::default());
+        *self.life.borrow_mut() = Rc::clone(&life);
+        self.starts.set(self.starts.get() + 1);
+        self.host.start(move || live(config, shards, life));
+    }
+
+    /// Starts a process and waits until it accepts clients, or ends.
+    pub async fn start(&self, shards: usize) -> Started {
+        self.boot(shards);
+        self.came_up().await
+    }
+
+    /// Starts a process that is killed after so many polls, wherever it is then, and waits for its end.
+    pub async fn start_and_kill(&self, shards: usize, polls: u64, death: Death) -> Started {
+        self.boot(shards);
+        self.die(polls, death).await;
+        let life = Rc::clone(&self.life.borrow());
+        if !life.ready.get() {
+            sim::reached("killed before it was up");
+        }
+        let result = life.result.take();
+        match result {
+            Some(Err(why)) => Started::Refused(why),
+            _ => Started::Killed,
+        }
+    }
+
+    async fn came_up(&self) -> Started {
+        let life = Rc::clone(&self.life.borrow());
+        let up = async {
+            loop {
+                let changed = life.changed.notified();
+                if life.ready.get() || life.result.borrow().is_some() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        // A process that panics says nothing.
+        let ended = self.host.ended();
+        let started = timeout(ENDS_WITHIN, first(up, ended)).await;
+        if life.ready.get() {
+            self.stage.saw(Event::Up { start: self.starts.get() });
+            return Started::Up;
+        }
+        let result = life.result.take();
+        match (started, result) {
+            (_, Some(Err(why))) => Started::Refused(why),
+            (Err(_), _) => Started::Refused(format!("it was not up within {ENDS_WITHIN:?}")),
+            _ => Started::Killed,
+        }
+    }
+
+    /// Ends the process. Says why, if it was to end in order and did not.
+    pub async fn end(&self, polls: u64, death: Death) -> Result<(), String> {
+        if death != Death::Stop {
+            self.die(polls, death).await;
+            self.stage.saw(Event::Down { in_order: false });
+            return Ok(());
+        }
+        let life = Rc::clone(&self.life.borrow());
+        life.stop.set(true);
+        life.changed.notify_all();
+        let ended = timeout(ENDS_WITHIN, self.host.ended()).await;
+        let result = match (ended, life.result.take()) {
+            (Ok(()), Some(result)) => result,
+            (Ok(()), None) => Err("the process ended without a word".to_owned()),
+            (Err(_), _) => Err(format!("it did not stop within {ENDS_WITHIN:?}")),
+        };
+        if self.host.is_running() {
+            self.host.kill();
+        }
+        self.stage.saw(Event::Down { in_order: result.is_ok() });
+        result
+    }
+
+    /// Kills the process after so many polls, or when it has had nothing to do for a while.
+    async fn die(&self, polls: u64, death: Death) {
+        match death {
+            Death::Stop | Death::Kill => self.host.kill_after(polls),
+            Death::PowerOff => self.host.power_off_after(polls),
+        }
+        if timeout(KILLED_WITHIN, self.host.ended()).await.is_ok() {
+            return;
+        }
+        match death {
+            Death::Stop | Death::Kill => self.host.kill(),
+            Death::PowerOff => self.host.power_off(),
+        }
+    }
+}
+
+/// The broker's process.
+async fn live(config: BrokerConfig, shards: usize, life: Rc<Life>) {
+    let (ready, stop) = (Rc::clone(&life), Rc::clone(&life));
+    let result = node::serve(
+        config,
+        shards,
+        move |_| {
+            ready.ready.set(true);
+            ready.changed.notify_all();
+        },
+        async move {
+            loop {
+                let changed = stop.changed.notified();
+                if stop.stop.get() {
+                    return;
+                }
+                changed.await;
+            }
+        },
+    );
+    let result = result.await.map_err(|error| error.to_string());
+    *life.result.borrow_mut() = Some(result);
+    life.changed.notify_all();
+}
+
+/// Waits for the one or the other.
+async fn first(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (std::pin::pin!(one), std::pin::pin!(other));
+    std::future::poll_fn(|context| {
+        let ready = one.as_mut().poll(context).is_ready() || other.as_mut().poll(context).is_ready();
+        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}

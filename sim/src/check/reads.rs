@@ -1,0 +1,45 @@
+//! Invariant 3: no reader sees what certainly was not sent, or not taken.
+
+use super::acked::seconds;
+use super::facts::{By, Facts, Sighting};
+use crate::history::{History, Outcome};
+use crate::invariant::{Invariant, Violation};
+
+pub fn check(_: &History, facts: &Facts<'_>) -> Result<(), Violation> {
+    for sighting in facts.sightings.iter().filter(|seen| !matches!(seen.by, By::Ack(_))) {
+        if let Some(why) = wrong(facts, sighting) {
+            let seen = format!(
+                "{} was read at offset {} of {} at {}, and {why}",
+                sighting.stamp.record,
+                sighting.offset,
+                sighting.place,
+                seconds(sighting.at),
+            );
+            return Err(Violation::new(Invariant::Reads, seen));
+        }
+    }
+    Ok(())
+}
+
+fn wrong(facts: &Facts<'_>, sighting: &Sighting) -> Option<String> {
+    let Some(send) = facts.sends.get(&sighting.stamp.record) else {
+        return Some("nobody sent it".into());
+    };
+    if let Some((_, Outcome::Failed(why))) = &send.outcome {
+        return Some(format!("its producer was told that it is not in the log: {why}"));
+    }
+    if send.at > sighting.at {
+        return Some(format!("it was sent later, at {}", seconds(send.at)));
+    }
+    if !facts.is_clear(sighting.place.topic, sighting.at) || sighting.stamp.topic == sighting.place.topic {
+        return None;
+    }
+    // A producer that was made for a topic goes on with the next of that name: what it had under way may be here.
+    let deleting = facts.topics.get(&sighting.stamp.topic).and_then(|life| life.deleting);
+    let settled_before = match (deleting, &send.outcome) {
+        (None, _) => true,
+        (Some(deleting), Some((at, _))) => *at < deleting,
+        (Some(_), None) => false,
+    };
+    settled_before.then(|| format!("it belongs to topic {}", sighting.stamp.topic))
+}

@@ -1,0 +1,266 @@
+//! Positive controls: a true history with one thing changed, which the checker of that invariant must not let through.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ringlog_client::Ack;
+
+use crate::history::{Census, Event, History, Nanos, Outcome, Place};
+use crate::invariant::{Invariant, Violation};
+use crate::record::RecordId;
+use crate::run::{self, Order};
+
+/// One change, and the invariant that it breaks.
+pub struct Control {
+    /// What must be named.
+    pub invariant: Invariant,
+    /// What is changed.
+    pub change: &'static str,
+    /// Changes it; false if the history has nothing that could be.
+    pub doctor: fn(&mut History) -> bool,
+}
+
+/// At least one for every invariant that a history shows.
+pub const CONTROLS: &[Control] = &[
+    Control {
+        invariant: Invariant::Acked,
+        change: "an acknowledged record is missing at the end",
+        doctor: lose_acked,
+    },
+    Control {
+        invariant: Invariant::Acked,
+        change: "a topic that was made is not listed",
+        doctor: lose_topic,
+    },
+    Control {
+        invariant: Invariant::Offset,
+        change: "a consumer gets another record at an offset",
+        doctor: two_at_one_offset,
+    },
+    Control {
+        invariant: Invariant::Offset,
+        change: "a record is read at two offsets",
+        doctor: one_at_two_offsets,
+    },
+    Control {
+        invariant: Invariant::Reads,
+        change: "a record is read that its producer was told has failed",
+        doctor: read_failed,
+    },
+    Control { invariant: Invariant::Reads, change: "a record is read that nobody sent", doctor: never_sent },
+    Control {
+        invariant: Invariant::NoLoss,
+        change: "a record that was read is missing at the end",
+        doctor: lose_read,
+    },
+    Control { invariant: Invariant::Order, change: "a consumer skips an offset", doctor: skip_read },
+    Control {
+        invariant: Invariant::Order,
+        change: "two records of a producer are acknowledged the wrong way round",
+        doctor: swap_acks,
+    },
+    Control {
+        invariant: Invariant::Recovery,
+        change: "the second recovery finds one record less",
+        doctor: recover_less,
+    },
+    Control { invariant: Invariant::Recovery, change: "a reader gets garbage", doctor: garbage },
+    Control { invariant: Invariant::Liveness, change: "a record comes to no outcome", doctor: unresolved },
+];
+
+/// How a control went: the violations that the changed history shows, or why there was none to change.
+pub fn try_control(control: &Control, history: &History) -> Result<Vec<Violation>, &'static str> {
+    let mut doctored = history.clone();
+    if !(control.doctor)(&mut doctored) {
+        return Err("the run has nothing to change");
+    }
+    let violations = run::violations(&doctored, &[]);
+    match violations.iter().any(|violation| violation.invariant == control.invariant) {
+        true => Ok(violations),
+        false => Err("the change was let through"),
+    }
+}
+
+/// Tries every control on the first run, from `seed` on, that it can be tried on. One line each; false if one failed.
+pub fn run_all(seed: u64, mut tell: impl FnMut(&Control, Result<String, String>)) -> bool {
+    let histories: Vec<(u64, History)> = (seed..seed + 5)
+        .map(|seed| (seed, run::run_with_history(Order::of(seed))))
+        .filter(|(_, (outcome, _))| outcome.violations.is_empty())
+        .map(|(seed, (_, history))| (seed, history))
+        .collect();
+    let mut good = true;
+    for control in CONTROLS {
+        let mut result = Err("no run could be changed so".to_owned());
+        for (seed, history) in &histories {
+            match try_control(control, history) {
+                Ok(_) => result = Ok(format!("seed {seed}")),
+                Err("the run has nothing to change") => continue,
+                Err(why) => result = Err(format!("seed {seed}: {why}")),
+            }
+            break;
+        }
+        good &= result.is_ok();
+        tell(control, result);
+    }
+    good
+}
+
+/// The last census of the run itself that has a record which pleases.
+fn last_census(
+    history: &mut History,
+    pleases: impl Fn(&Census, usize) -> bool,
+) -> Option<(&mut Census, usize)> {
+    let deleted: BTreeSet<u64> = history.events().iter().filter_map(deleted_topic).collect();
+    let events = history.events_mut().iter_mut().rev();
+    events
+        .filter_map(|(_, event)| match event {
+            Event::Census(census) if census.copy == 0 && !census.damaged => Some(census),
+            _ => None,
+        })
+        .filter(|census| !deleted.contains(&census.place.topic))
+        .find_map(|census| {
+            let at = (0..census.records.len()).find(|at| pleases(census, *at))?;
+            Some((census, at))
+        })
+}
+
+fn deleted_topic((_, event): &(Nanos, Event)) -> Option<u64> {
+    match event {
+        Event::Deleting(topic) => Some(*topic),
+        _ => None,
+    }
+}
+
+fn lose_acked(history: &mut History) -> bool {
+    // What the probe acknowledged at the end was acknowledged before the last census began.
+    let found = last_census(history, |census, at| at + 1 == census.records.len());
+    found.map(|(census, at)| census.records.remove(at)).is_some()
+}
+
+fn lose_topic(history: &mut History) -> bool {
+    let listed = history.events_mut().iter_mut().rev().find_map(|(_, event)| match event {
+        Event::Listed { topics, .. } => Some(topics),
+        _ => None,
+    });
+    listed.is_some_and(|topics| topics.pop().is_some())
+}
+
+fn two_at_one_offset(history: &mut History) -> bool {
+    let found = last_census(history, |_, at| at > 0);
+    found.map(|(census, at)| census.records[at].1 = census.records[at - 1].1).is_some()
+}
+
+fn one_at_two_offsets(history: &mut History) -> bool {
+    let found = last_census(history, |_, at| at > 0);
+    found.map(|(census, at)| census.records[at - 1].1 = census.records[at].1).is_some()
+}
+
+fn read_failed(history: &mut History) -> bool {
+    let Some((census, at)) = last_census(history, |_, _| true) else { return false };
+    let record = census.records[at].1.record;
+    let resolved = history.events_mut().iter_mut().find_map(|(_, event)| match event {
+        Event::Resolved(id, outcome) if *id == record => Some(outcome),
+        _ => None,
+    });
+    resolved.map(|outcome| *outcome = Outcome::Failed("it was refused".into())).is_some()
+}
+
+fn never_sent(history: &mut History) -> bool {
+    let Some((census, at)) = last_census(history, |_, _| true) else { return false };
+    census.records[at].1.record.producer = u32::MAX;
+    true
+}
+
+fn lose_read(history: &mut History) -> bool {
+    let found = last_census(history, |census, at| at + 1 == census.records.len());
+    let Some((census, at)) = found else { return false };
+    // What the last census misses, one right before it still had.
+    let mut earlier = census.clone();
+    earlier.begun -= 1;
+    census.records.remove(at);
+    let begun = earlier.begun;
+    let index = history.events().partition_point(|(time, _)| *time <= begun);
+    history.events_mut().insert(index, (begun, Event::Census(earlier)));
+    true
+}
+
+fn skip_read(history: &mut History) -> bool {
+    let mut readers = BTreeMap::new();
+    for (index, (_, event)) in history.events().iter().enumerate() {
+        if let Event::Read { reader, place, .. } = event {
+            readers.entry((*reader, *place)).or_insert_with(Vec::new).push(index);
+        }
+    }
+    let Some(indexes) = readers.into_values().find(|indexes| indexes.len() > 2) else { return false };
+    history.events_mut().remove(indexes[1]);
+    true
+}
+
+fn swap_acks(history: &mut History) -> bool {
+    let mut last: Option<(u32, Place, usize)> = None;
+    let mut pair = None;
+    let durable = history.events().iter().filter_map(|(_, event)| match event {
+        Event::Sent { stamp, ack: Ack::Disk } => Some(stamp.record),
+        _ => None,
+    });
+    let durable: BTreeSet<RecordId> = durable.collect();
+    for (index, (_, event)) in history.events().iter().enumerate() {
+        let Event::Resolved(record, Outcome::Acked(place, Some(_))) = event else { continue };
+        if !durable.contains(record) {
+            continue;
+        }
+        match last {
+            Some((producer, at, before)) if producer == record.producer && at == *place => {
+                pair = Some((before, index));
+                break;
+            }
+            _ => last = Some((record.producer, *place, index)),
+        }
+    }
+    let Some((one, other)) = pair else { return false };
+    let (Some(first), Some(second)) = (offset_of(history, one), offset_of(history, other)) else {
+        return false;
+    };
+    set_offset(history, one, second);
+    set_offset(history, other, first);
+    true
+}
+
+fn offset_of(history: &History, index: usize) -> Option<i64> {
+    match &history.events()[index].1 {
+        Event::Resolved(_, Outcome::Acked(_, offset)) => *offset,
+        _ => None,
+    }
+}
+
+fn set_offset(history: &mut History, index: usize, to: i64) {
+    if let Event::Resolved(_, Outcome::Acked(_, offset)) = &mut history.events_mut()[index].1 {
+        *offset = Some(to);
+    }
+}
+
+fn recover_less(history: &mut History) -> bool {
+    let recovered = history.events_mut().iter_mut().rev().find_map(|(_, event)| match event {
+        Event::Census(census) if census.copy > 0 && !census.records.is_empty() => Some(census),
+        _ => None,
+    });
+    recovered.is_some_and(|census| census.records.pop().is_some())
+}
+
+fn garbage(history: &mut History) -> bool {
+    let read = history.events().iter().find_map(|(at, event)| match event {
+        Event::Read { place, offset, .. } => Some((*at, *place, *offset)),
+        _ => None,
+    });
+    let Some((at, place, offset)) = read else { return false };
+    let what = "the value is not as it was written".into();
+    let index = history.events().partition_point(|(time, _)| *time <= at);
+    history.events_mut().insert(index, (at, Event::Garbage { place, offset, what }));
+    true
+}
+
+fn unresolved(history: &mut History) -> bool {
+    // The last is one of the probe's: what a killed client waited for may stay open.
+    let events = history.events_mut();
+    let index = events.iter().rposition(|(_, event)| matches!(event, Event::Resolved(..)));
+    index.map(|index| events.remove(index)).is_some()
+}

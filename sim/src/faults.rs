@@ -1,0 +1,93 @@
+//! What goes wrong in a life of the broker, beside its end. All of it is over when the life is.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringlog_reactor::sim::{self, Host, SimDisk};
+use ringlog_reactor::{Task, sleep, spawn};
+
+use crate::plan::{DiskPlan, Plan};
+use crate::play::{FAULT_WITHIN, Play};
+use crate::random::Dice;
+
+/// Goes on until it is dropped.
+pub struct Faults {
+    _tasks: Vec<Task<()>>,
+}
+
+/// Has the plan's faults happen from now on.
+pub fn begin(play: &Rc<Play>, mut dice: Dice) -> Faults {
+    let Plan { disk, pauses, clock_jumps, kill_clients, .. } = &*play.plan;
+    let host = play.broker.host();
+    let mut tasks = Vec::new();
+    if *pauses {
+        tasks.push(spawn(pause(host.clone(), dice.split(1))));
+    }
+    if *clock_jumps {
+        tasks.push(spawn(jump(host.clone(), dice.split(2))));
+    }
+    if *kill_clients {
+        tasks.push(spawn(kill_clients_of(play.clone(), dice.split(4))));
+    }
+    if disk.full {
+        tasks.push(spawn(fill(host.disk(), dice.split(3))));
+    }
+    Faults { _tasks: tasks }
+}
+
+/// Nothing is wrong any more.
+pub fn stop(play: &Play) {
+    let disk = play.broker.host().disk();
+    disk.set_full(false);
+}
+
+async fn pause(host: Host, mut dice: Dice) {
+    loop {
+        sleep(Duration::from_micros(dice.any_magnitude(100..2_000_000))).await;
+        let length = Duration::from_micros(dice.any_magnitude(100..FAULT_WITHIN.as_micros() as u64));
+        if host.is_running() {
+            sim::reached("paused");
+            host.pause(length);
+        }
+        sleep(length).await;
+    }
+}
+
+/// A few times only: a client that was killed begins its work anew.
+async fn kill_clients_of(play: Rc<Play>, mut dice: Dice) {
+    for _ in 0..dice.within(1..3) {
+        sleep(Duration::from_micros(dice.any_magnitude(1_000..2_000_000))).await;
+        let number = dice.within(0..play.clients.len() as u64) as usize;
+        sim::reached("client killed");
+        play.clients[number].kill();
+        play.stage.lost_client(number);
+        sleep(Duration::from_micros(dice.any_magnitude(1..100_000))).await;
+        play.boot_client(number);
+    }
+}
+
+async fn jump(host: Host, mut dice: Dice) {
+    loop {
+        sleep(Duration::from_micros(dice.any_magnitude(100..2_000_000))).await;
+        let ms = dice.any_magnitude(1..100_000_000) as i64;
+        sim::reached("clock jumped");
+        host.set_clock_skew(if dice.once_in(2) { ms } else { -ms });
+    }
+}
+
+async fn fill(disk: SimDisk, mut dice: Dice) {
+    loop {
+        sleep(Duration::from_micros(dice.any_magnitude(100..1_000_000))).await;
+        sim::reached("disk full");
+        disk.set_full(true);
+        sleep(Duration::from_micros(dice.any_magnitude(100..FAULT_WITHIN.as_micros() as u64))).await;
+        disk.set_full(false);
+    }
+}
+
+impl DiskPlan {
+    /// Whether operations of the disk may fail for good.
+    pub fn may_fail(&self) -> bool {
+        self.read_error > 0 || self.write_error > 0 || self.sync_error > 0 || self.full
+    }
+}

@@ -1,0 +1,349 @@
+//! What happens in a run: drawn from its seed before it begins, so that it can be told.
+//!
+//! Every kind of fault and of work is on or off by the seed (a *swarm*): a run with everything at once never gets far
+//! enough for some of it to matter.
+
+use std::fmt;
+use std::time::Duration;
+
+use ringlog_client::{Ack, Compression};
+
+use crate::random::Dice;
+
+/// Everything that is decided beforehand.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What it was drawn from.
+    pub seed: u64,
+    /// Sizes of the broker's storage.
+    pub sizes: Sizes,
+    /// How topics are made.
+    pub topics: Vec<TopicPlan>,
+    /// The broker's lives, one after the other, on the same disk.
+    pub lives: Vec<LifePlan>,
+    /// Producers, each on a client's machine.
+    pub producers: Vec<ProducerPlan>,
+    /// Consumers.
+    pub consumers: Vec<ConsumerPlan>,
+    /// Topics are deleted and made again.
+    pub admin: bool,
+    /// Strangers that do not keep to the protocol.
+    pub strangers: bool,
+    /// Clients' machines.
+    pub clients: usize,
+    /// A client's machine is killed now and then.
+    pub kill_clients: bool,
+    /// What the network does.
+    pub network: NetworkPlan,
+    /// What the disk does.
+    pub disk: DiskPlan,
+    /// The broker's process is stopped for a while now and then (SIGSTOP).
+    pub pauses: bool,
+    /// The broker's wall clock jumps.
+    pub clock_jumps: bool,
+}
+
+/// Sizes of the broker's storage, per shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Bytes of a journal file.
+    pub journal_file_bytes: u64,
+    /// Journal files at most.
+    pub journal_files: u32,
+    /// Bytes of log memory.
+    pub tail_bytes: u64,
+    /// Size from which a batch goes past the journal.
+    pub bypass_bytes: usize,
+}
+
+/// How a topic is made.
+#[derive(Clone, Debug)]
+pub struct TopicPlan {
+    /// How many partitions.
+    pub partitions: u32,
+    /// `ack=memory`.
+    pub volatile: bool,
+    /// Where segments are sealed.
+    pub segment_bytes: u64,
+    /// `retention.bytes`.
+    pub retention_bytes: Option<u64>,
+    /// `retention.ms`.
+    pub retention_ms: Option<u64>,
+}
+
+/// One life of the broker.
+#[derive(Clone, Debug)]
+pub struct LifePlan {
+    /// How many shards it has.
+    pub shards: usize,
+    /// How often the start itself is killed, and after how many polls.
+    pub killed_starts: Vec<(u64, Death)>,
+    /// How long clients work before the end, in virtual time.
+    pub length: Duration,
+    /// How it ends.
+    pub end: Death,
+    /// The end comes so many polls after its time: at any await.
+    pub end_polls: u64,
+}
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// In order.
+    Stop,
+    /// SIGKILL: the page cache stays.
+    Kill,
+    /// The power fails: what was not synced is lost, torn or kept.
+    PowerOff,
+}
+
+/// How a producer works.
+#[derive(Clone, Debug)]
+pub struct ProducerPlan {
+    /// The ack level.
+    pub ack: Ack,
+    /// See the client.
+    pub linger: Duration,
+    /// See the client.
+    pub batch_bytes: usize,
+    /// See the client.
+    pub compression: Compression,
+    /// See the client.
+    pub in_flight: usize,
+    /// See the client.
+    pub buffer_bytes: usize,
+    /// Records in a life.
+    pub records: u64,
+    /// The largest value.
+    pub value_bytes: u64,
+    /// The longest pause between two bursts.
+    pub pause: Duration,
+    /// Records without a pause between them.
+    pub burst: u64,
+}
+
+/// How a consumer works.
+#[derive(Clone, Debug)]
+pub struct ConsumerPlan {
+    /// Bytes that may be on their way to it.
+    pub prefetch_bytes: usize,
+    /// The longest it waits between two records.
+    pub pause: Duration,
+    /// Records after which it begins anew, somewhere else.
+    pub records: u64,
+}
+
+/// What the network does; zero or false: nothing.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkPlan {
+    /// The least delay of a packet, and what may be added.
+    pub delay: Option<(Duration, Duration)>,
+    /// One packet in so many ends its connection.
+    pub reset_one_in: u64,
+    /// Directions are cut for a while.
+    pub cuts: bool,
+}
+
+/// What the disk does; zero or false: nothing. Numbers are one in so many operations.
+#[derive(Clone, Debug, Default)]
+pub struct DiskPlan {
+    /// Failing reads.
+    pub read_error: u64,
+    /// Failing writes.
+    pub write_error: u64,
+    /// Failing syncs.
+    pub sync_error: u64,
+    /// Operations that take long.
+    pub stall: u64,
+    /// How long.
+    pub stall_for: Duration,
+    /// Writes that do less than they were asked for.
+    pub short_write: u64,
+    /// The disk is full for a while.
+    pub full: bool,
+}
+
+/// Draws the plan of a seed.
+pub fn draw(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed ^ 0x51A1_51A1);
+    let lives = dice.within(2..5);
+    let large = dice.once_in(3);
+    let faults_of_disk = dice.once_in(3);
+    let faults_of_network = dice.once_in(2);
+    Plan {
+        seed,
+        sizes: sizes(&mut dice),
+        topics: (0..dice.within(1..4)).map(|_| topic(&mut dice)).collect(),
+        lives: (0..lives).map(|_| life(&mut dice)).collect(),
+        producers: (0..dice.within(1..5)).map(|_| producer(&mut dice, large)).collect(),
+        consumers: (0..dice.within(1..4)).map(|_| consumer(&mut dice)).collect(),
+        admin: dice.once_in(2),
+        strangers: dice.once_in(4),
+        clients: dice.within(1..3) as usize,
+        kill_clients: dice.once_in(6),
+        network: if faults_of_network { network(&mut dice) } else { NetworkPlan::default() },
+        disk: if faults_of_disk { disk(&mut dice) } else { DiskPlan::default() },
+        pauses: dice.once_in(6),
+        clock_jumps: dice.once_in(6),
+    }
+}
+
+fn sizes(dice: &mut Dice) -> Sizes {
+    Sizes {
+        journal_file_bytes: *dice.pick(&[16, 32, 64, 128, 512]) << 10,
+        journal_files: dice.within(2..5) as u32,
+        tail_bytes: *dice.pick(&[2, 2, 4]) << 20,
+        bypass_bytes: *dice.pick(&[2 << 10, 8 << 10, 32 << 10, 256 << 10]),
+    }
+}
+
+fn topic(dice: &mut Dice) -> TopicPlan {
+    TopicPlan {
+        partitions: dice.within(1..5) as u32,
+        volatile: dice.once_in(4),
+        segment_bytes: *dice.pick(&[16, 16, 32, 64, 256]) << 10,
+        retention_bytes: dice.once_in(5).then(|| *dice.pick(&[16, 64, 128]) << 10),
+        retention_ms: dice.once_in(5).then(|| dice.any_magnitude(500..60_000)),
+    }
+}
+
+fn life(dice: &mut Dice) -> LifePlan {
+    let killed = if dice.once_in(3) { dice.within(1..4) } else { 0 };
+    let length = match dice.once_in(8) {
+        // Long enough for retention, keep-alives and idle checkpoints.
+        true => Duration::from_secs(dice.within(31..75)),
+        false => Duration::from_micros(dice.any_magnitude(1_000..3_000_000)),
+    };
+    LifePlan {
+        shards: dice.within(1..5) as usize,
+        killed_starts: (0..killed).map(|_| (dice.any_magnitude(5..3_000), death(dice, 0))).collect(),
+        length,
+        end: death(dice, 4),
+        end_polls: dice.any_magnitude(1..5_000),
+    }
+}
+
+/// In order once in `stops` times; never if that is 0.
+fn death(dice: &mut Dice, stops: u64) -> Death {
+    if stops > 0 && dice.once_in(stops) {
+        return Death::Stop;
+    }
+    if dice.once_in(3) { Death::Kill } else { Death::PowerOff }
+}
+
+fn producer(dice: &mut Dice, large: bool) -> ProducerPlan {
+    let largest = if large { 100 << 10 } else { 4 << 10 };
+    let value_bytes = dice.any_magnitude(21..largest);
+    ProducerPlan {
+        ack: *dice.pick(&[Ack::Disk, Ack::Disk, Ack::Disk, Ack::Memory, Ack::None]),
+        linger: Duration::from_micros(*dice.pick(&[0, 0, 500, 5_000])),
+        batch_bytes: *dice.pick(&[200, 2 << 10, 16 << 10, 64 << 10]),
+        compression: *dice.pick(&[
+            Compression::None,
+            Compression::None,
+            Compression::Lz4,
+            Compression::Zstd,
+            Compression::Snappy,
+            Compression::Gzip,
+        ]),
+        in_flight: *dice.pick(&[1, 5, 5, 20]),
+        buffer_bytes: *dice.pick(&[1 << 10, 64 << 10, 32 << 20]),
+        // A run's bytes are bounded, whatever their sizes.
+        records: dice.any_magnitude(5..200).min((1 << 20) / value_bytes.max(1)).max(3),
+        value_bytes,
+        pause: Duration::from_micros(*dice.pick(&[0, 100, 2_000, 50_000])),
+        burst: dice.any_magnitude(1..50),
+    }
+}
+
+fn consumer(dice: &mut Dice) -> ConsumerPlan {
+    ConsumerPlan {
+        prefetch_bytes: *dice.pick(&[1, 16 << 10, 1 << 20]),
+        pause: Duration::from_micros(*dice.pick(&[0, 0, 100, 5_000])),
+        records: dice.any_magnitude(5..500),
+    }
+}
+
+fn network(dice: &mut Dice) -> NetworkPlan {
+    let delay = dice.once_in(2).then(|| {
+        let least = Duration::from_micros(dice.any_magnitude(20..5_000));
+        (least, Duration::from_micros(dice.any_magnitude(20..50_000)))
+    });
+    NetworkPlan {
+        delay,
+        reset_one_in: if dice.once_in(2) { dice.any_magnitude(50..2_000) } else { 0 },
+        cuts: dice.once_in(2),
+    }
+}
+
+fn disk(dice: &mut Dice) -> DiskPlan {
+    let now_and_then = |dice: &mut Dice| {
+        if dice.once_in(3) { dice.any_magnitude(50..2_000) } else { 0 }
+    };
+    DiskPlan {
+        read_error: now_and_then(dice),
+        write_error: now_and_then(dice),
+        sync_error: now_and_then(dice),
+        stall: now_and_then(dice),
+        stall_for: Duration::from_micros(dice.any_magnitude(1_000..3_000_000)),
+        short_write: now_and_then(dice),
+        full: dice.once_in(3),
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Sizes { journal_file_bytes, journal_files, tail_bytes, bypass_bytes } = self.sizes;
+        writeln!(
+            f,
+            "  storage    {journal_files} journal files of {journal_file_bytes} bytes, {tail_bytes} bytes of log memory, bypass from {bypass_bytes}"
+        )?;
+        for topic in &self.topics {
+            let TopicPlan { partitions, volatile, segment_bytes, retention_bytes, retention_ms } = topic;
+            let ack = if *volatile { "memory" } else { "disk" };
+            writeln!(
+                f,
+                "  topic      {partitions} partitions, ack={ack}, segments of {segment_bytes}, retention {retention_bytes:?} bytes {retention_ms:?} ms"
+            )?;
+        }
+        for life in &self.lives {
+            let LifePlan { shards, killed_starts, length, end, end_polls } = life;
+            writeln!(
+                f,
+                "  life       {shards} shards, {length:?}, then {end:?} after {end_polls} polls; starts that are killed {killed_starts:?}"
+            )?;
+        }
+        self.producers.iter().try_for_each(|producer| writeln!(f, "  producer   {producer:?}"))?;
+        self.consumers.iter().try_for_each(|consumer| writeln!(f, "  consumer   {consumer:?}"))?;
+        writeln!(f, "  network    {:?}", self.network)?;
+        writeln!(f, "  disk       {:?}", self.disk)?;
+        write!(
+            f,
+            "  and        clients {}, killed {}; topics deleted {}; strangers {}; pauses {}; clock jumps {}",
+            self.clients, self.kill_clients, self.admin, self.strangers, self.pauses, self.clock_jumps
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_has_one_plan_and_seeds_have_different_ones() {
+        assert_eq!(draw(5).to_string(), draw(5).to_string());
+        assert_ne!(draw(5).to_string(), draw(6).to_string());
+    }
+
+    #[test]
+    fn every_fault_is_on_in_some_of_fifty_seeds_and_off_in_some() {
+        let plans: Vec<Plan> = (1..51).map(draw).collect();
+        let both = |is_on: fn(&Plan) -> bool| plans.iter().any(is_on) && !plans.iter().all(is_on);
+        assert!(both(|plan| plan.network.reset_one_in > 0));
+        assert!(both(|plan| plan.network.cuts));
+        assert!(both(|plan| plan.disk.full));
+        assert!(both(|plan| plan.disk.sync_error > 0));
+        assert!(both(|plan| plan.pauses) && both(|plan| plan.clock_jumps) && both(|plan| plan.kill_clients));
+        assert!(both(|plan| plan.lives.iter().any(|life| !life.killed_starts.is_empty())));
+    }
+}

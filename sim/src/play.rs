@@ -1,0 +1,230 @@
+//! A run from its first start to its last check: the broker's lives, and what its clients do meanwhile.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringlog_client::{Ack, Record};
+use ringlog_reactor::sim::{self, Host, SimDisk, Simulation};
+use ringlog_reactor::{sleep, spawn};
+
+use crate::actors::census::{self, Counted};
+use crate::actors::{admin, connect, connect_to_broker, consumer, producer, stranger};
+use crate::broker::{Broker, Started};
+use crate::faults;
+use crate::history::{Event, Outcome, Place};
+use crate::plan::{Death, LifePlan, Plan};
+use crate::random::Dice;
+use crate::record::{self, RecordId, Stamp};
+use crate::stage::Stage;
+
+/// The machines of a run.
+pub struct Play {
+    pub world: Rc<Simulation>,
+    pub stage: Rc<Stage>,
+    pub plan: Rc<Plan>,
+    pub broker: Broker,
+    pub clients: Vec<Host>,
+}
+
+impl Play {
+    /// Machines on which nothing runs yet.
+    pub fn new(world: Rc<Simulation>, stage: Rc<Stage>, plan: Rc<Plan>) -> Play {
+        let host = world.host("broker", address(1), SimDisk::new(plan.seed));
+        let broker = Broker::new(host, Rc::clone(&stage), plan.sizes, 7171);
+        let client = |number: usize| {
+            let disk = SimDisk::new(plan.seed);
+            world.host(&format!("client-{number}"), address(100 + number as u8), disk)
+        };
+        let clients = (0..plan.clients).map(client).collect();
+        Play { world, stage, plan, broker, clients }
+    }
+
+    /// Plays all of it.
+    pub async fn run(self: Rc<Self>) {
+        let mut dice = Dice::new(self.plan.seed ^ 0x9_1A7);
+        for (number, life) in self.plan.lives.iter().enumerate() {
+            if !self.live(number, life, &mut dice).await {
+                return;
+            }
+        }
+        self.finale(&mut dice).await;
+    }
+
+    /// One life of the broker. False if there is no sense in going on.
+    async fn live(self: &Rc<Self>, number: usize, life: &LifePlan, dice: &mut Dice) -> bool {
+        for (polls, death) in &life.killed_starts {
+            sim::note(&format!("a start of {} shards, {death:?} after {polls} polls", life.shards));
+            let started = self.broker.start_and_kill(life.shards, *polls, *death).await;
+            self.stage.saw(Event::Down { in_order: false });
+            if let Started::Refused(why) = started {
+                return self.refused("a start", &why);
+            }
+        }
+        if !self.bring_up(&self.broker, life.shards).await {
+            return false;
+        }
+        if number == 0 {
+            (0..self.clients.len()).for_each(|client| self.boot_client(client));
+        } else if !self.count(&self.broker, 0).await {
+            return false;
+        }
+        self.stage.begin_life();
+        let faults = faults::begin(self, dice.split(number as u64));
+        sleep(life.length).await;
+        sim::note(&format!("the end of a life: {:?} after {} polls", life.end, life.end_polls));
+        let ended = self.broker.end(life.end_polls, life.end).await;
+        drop(faults);
+        faults::stop(self);
+        match ended {
+            Err(why) if !self.plan.disk.may_fail() => self.refused("a stop", &why),
+            _ => true,
+        }
+    }
+
+    /// Starts the broker, without faults.
+    async fn bring_up(&self, broker: &Broker, shards: usize) -> bool {
+        sim::note(&format!("a start of {shards} shards"));
+        match broker.start(shards).await {
+            Started::Up => true,
+            Started::Refused(why) => self.refused("a start", &why),
+            // Its panic is told elsewhere.
+            Started::Killed => self.refused("a start", "the process ended"),
+        }
+    }
+
+    fn refused(&self, what: &str, why: &str) -> bool {
+        self.stage.saw(Event::Refused(format!("{what} without faults failed: {why}")));
+        false
+    }
+
+    /// Reads everything, without faults.
+    async fn count(&self, broker: &Broker, copy: u32) -> bool {
+        let Some(client) = self.stage.in_time("connecting", connect(&broker.address())).await else {
+            return false;
+        };
+        match census::take(&self.stage, &client, copy).await {
+            Counted::All => true,
+            Counted::Not(why) => self.refused("reading everything", why),
+        }
+    }
+
+    /// Starts a client's machine with its share of the actors.
+    pub fn boot_client(&self, number: usize) {
+        let (stage, plan) = (Rc::clone(&self.stage), Rc::clone(&self.plan));
+        let mut dice = Dice::new(plan.seed ^ ringlog_reactor::random_u64());
+        let machines = self.clients.len();
+        self.clients[number].start(move || async move {
+            let client = connect_to_broker().await;
+            let mine = |index: usize| index % machines == number;
+            let consumers = plan.consumers.iter().enumerate().filter(|(index, _)| mine(*index));
+            for (_, one) in consumers {
+                let dice = dice.split(1);
+                spawn(consumer::run(stage.clone(), one.clone(), dice, client.clone())).detach();
+            }
+            for (_, one) in plan.producers.iter().enumerate().filter(|(index, _)| mine(*index)) {
+                let dice = dice.split(2);
+                spawn(producer::run(stage.clone(), one.clone(), dice, client.clone(), number)).detach();
+            }
+            if plan.strangers {
+                spawn(stranger::run(stage.clone(), dice.split(3))).detach();
+            }
+            if number == 0 {
+                spawn(admin::run(stage.clone(), plan.clone(), dice.split(4), client)).detach();
+            }
+            std::future::pending().await
+        });
+    }
+
+    /// After the faults: everything is answered, everything acknowledged is there, and recovery is repeatable.
+    async fn finale(&self, dice: &mut Dice) {
+        sim::note("the finale: no more faults");
+        self.stage.finish();
+        let shards = dice.within(1..5) as usize;
+        if !self.bring_up(&self.broker, shards).await {
+            return;
+        }
+        if self.stage.in_time("the end of all clients' work", self.stage.empty()).await.is_none() {
+            return;
+        }
+        if !self.probe().await {
+            return;
+        }
+        census::settle().await;
+        if !self.count(&self.broker, 0).await {
+            return;
+        }
+        let death = *dice.pick(&[Death::Kill, Death::PowerOff, Death::Stop]);
+        if let Err(why) = self.broker.end(dice.any_magnitude(1..2_000), death).await {
+            self.refused("a stop", &why);
+            return;
+        }
+        self.recover_copies(dice).await;
+    }
+
+    /// Everything can be written to again.
+    async fn probe(&self) -> bool {
+        let Some(client) = self.stage.in_time("connecting", connect(&self.broker.address())).await else {
+            return false;
+        };
+        let Some(topics) = admin::list(&self.stage, &client).await else {
+            return self.refused("listing the topics", "there was no answer");
+        };
+        for topic in topics {
+            let building = client.producer(&topic.name).build();
+            let Some(Ok(producer)) = self.stage.in_time("building a producer", building).await else {
+                return self.refused("building a producer", &topic.name);
+            };
+            let id = self.stage.next_producer(usize::MAX);
+            for (sequence, partition) in (0..).zip(&topic.partitions) {
+                let record = RecordId { producer: id, sequence };
+                let stamp = Stamp { topic: topic.id, record };
+                self.stage.saw(Event::Sent { stamp, ack: Ack::Disk });
+                let sending = async {
+                    let value = Record::new(record::encode(stamp, 100)).partition(partition.partition);
+                    let delivery = producer.send(value).await.map_err(|error| error.to_string())?;
+                    delivery.await.map_err(|error| error.to_string())
+                };
+                match self.stage.in_time("a record after all faults", sending).await {
+                    Some(Ok(acked)) => {
+                        let place = Place { topic: topic.id, partition: acked.partition };
+                        let outcome = Outcome::Acked(place, Some(acked.offset));
+                        self.stage.saw(Event::Resolved(record, outcome));
+                    }
+                    Some(Err(why)) => return self.refused("a record after all faults", &why),
+                    None => return false,
+                }
+            }
+        }
+        true
+    }
+
+    /// Recovers copies of the disk: one once, the other twice, the first time with an end at any await.
+    async fn recover_copies(&self, dice: &mut Dice) {
+        sim::note("recovering copies of the disk");
+        for copy in [1, 2] {
+            let disk = self.broker.host().disk().copy();
+            let host = self.world.host(&format!("copy-{copy}"), address(10 + copy as u8), disk);
+            let broker = Broker::new(host, Rc::clone(&self.stage), self.plan.sizes, 7171);
+            if copy == 2 {
+                let (shards, polls) = (dice.within(1..5) as usize, dice.any_magnitude(50..5_000));
+                let death = *dice.pick(&[Death::Kill, Death::PowerOff]);
+                if let Started::Refused(why) = broker.start_and_kill(shards, polls, death).await {
+                    self.refused("recovering a copy", &why);
+                    return;
+                }
+            }
+            if !self.bring_up(&broker, dice.within(1..5) as usize).await || !self.count(&broker, copy).await {
+                return;
+            }
+            broker.host().kill();
+        }
+    }
+}
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
+}
+
+/// How long a fault that ends by itself may last.
+pub const FAULT_WITHIN: Duration = Duration::from_secs(8);
