@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// After the end, for records of the open loop that are overdue.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// One case. Records have 1 KiB; each producer has a connection and a partition of its own.
+/// One case. Records have 1 KiB; each producer has a partition of its own, and a connection where nothing else is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Case {
     /// One producer, one record at a time
@@ -27,6 +27,8 @@ pub enum Case {
     Eight,
     /// 32 producers, each one record at a time
     ThirtyTwo,
+    /// The same through one client, as the threads of one service share it
+    Shared,
     /// One producer with 5,000 records in flight
     Large,
     /// 8 producers in an open loop, at a rate that everybody manages
@@ -35,7 +37,8 @@ pub enum Case {
 
 impl Case {
     /// All, in the order of the table: the open loop takes its rate from the one with 8 producers.
-    pub const ALL: [Case; 5] = [Case::One, Case::Eight, Case::ThirtyTwo, Case::Large, Case::Rate];
+    pub const ALL: [Case; 6] =
+        [Case::One, Case::Eight, Case::ThirtyTwo, Case::Shared, Case::Large, Case::Rate];
 
     /// Its line in the table.
     pub fn title(self) -> &'static str {
@@ -43,24 +46,29 @@ impl Case {
             Case::One => "1 producer, one at a time",
             Case::Eight => "8 producers, one at a time each",
             Case::ThirtyTwo => "32 producers, one at a time each",
+            Case::Shared => "32 producers through one client",
             Case::Large => "1 producer, 5,000 in flight",
             Case::Rate => "8 producers, open loop",
         }
     }
 
-    /// How many producers, and so partitions and connections.
+    /// How many producers, and so partitions.
     pub fn producers(self) -> u32 {
         match self {
             Case::One | Case::Large => 1,
             Case::Eight => 8,
-            Case::ThirtyTwo => 32,
+            Case::ThirtyTwo | Case::Shared => 32,
             Case::Rate => OPEN_LOOP_PRODUCERS,
         }
     }
 
+    fn connections(self) -> u32 {
+        if self == Case::Shared { 1 } else { self.producers() }
+    }
+
     fn load(self, rate: Option<f64>) -> Result<Load, Failure> {
         Ok(match self {
-            Case::One | Case::Eight | Case::ThirtyTwo => Load::Depth(1),
+            Case::One | Case::Eight | Case::ThirtyTwo | Case::Shared => Load::Depth(1),
             Case::Large => Load::Depth(LARGE_IN_FLIGHT),
             Case::Rate => Load::Rate {
                 per_second: rate
@@ -80,7 +88,7 @@ impl Case {
             partitions: producers,
             producers,
             consumers: 0,
-            connections: producers,
+            connections: self.connections(),
             threads: 1,
             load: self.load(rate)?,
             sizes: Sizes::Fixed(RECORD_BYTES),
@@ -162,10 +170,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_producer_has_a_partition_and_a_connection() {
+    fn every_producer_has_a_partition_and_a_connection_but_those_that_share_one() {
         for case in Case::ALL {
             let plan = case.plan(1, Some(100.0)).expect("a rate is given");
-            assert_eq!((plan.partitions, plan.connections), (plan.producers, plan.producers));
+            let connections = if case == Case::Shared { 1 } else { plan.producers };
+            assert_eq!((plan.partitions, plan.connections), (plan.producers, connections));
         }
     }
 

@@ -5,6 +5,7 @@ use ringlog_protocol::batch::BatchBuilder;
 use ringlog_protocol::frame::HEADER_BYTES;
 use ringlog_protocol::messages::ErrorReply;
 use ringlog_protocol::{Ack, Body, Frame, FrameHeader, Kind, split_frame};
+use ringlog_reactor::wall_clock_ms;
 
 use crate::Failure;
 
@@ -13,11 +14,12 @@ pub const RECORD_BYTES: usize = 1024;
 /// The largest batch that a topic takes by default.
 const LARGE_BATCH_BYTES: usize = 1 << 20;
 
-/// A batch of that many records.
+/// A batch of that many records, made now: retention takes what seems older than it should keep.
 pub fn batch_of(records: usize) -> Result<Bytes, Failure> {
     let mut builder = BatchBuilder::new(LARGE_BATCH_BYTES);
+    let now_ms = wall_clock_ms();
     for _ in 0..records {
-        builder.push(0, None, Some(&[0x42; RECORD_BYTES]), [])?;
+        builder.push(now_ms, None, Some(&[0x42; RECORD_BYTES]), [])?;
     }
     Ok(builder.finish_plain())
 }
