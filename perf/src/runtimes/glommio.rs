@@ -1,8 +1,8 @@
 //! The echo on glommio: one executor.
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use glommio::net::{TcpListener, TcpStream};
-use glommio::{LocalExecutorBuilder, Placement, spawn_local};
+use glommio_ng::net::{TcpListener, TcpStream};
+use glommio_ng::{LocalExecutorBuilder, Placement, spawn_local};
 
 use crate::Failure;
 use crate::cpus::SERVER_CPU;
