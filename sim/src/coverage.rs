@@ -17,6 +17,8 @@ pub const MARKS: &[&str] = &[
     "paused",
     "clock jumped",
     "disk full",
+    "network cut",
+    "connection half closed",
 ];
 
 /// The marks that were not reached, once there were runs enough.

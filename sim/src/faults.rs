@@ -17,7 +17,7 @@ pub struct Faults {
 
 /// Has the plan's faults happen from now on.
 pub fn begin(play: &Rc<Play>, mut dice: Dice) -> Faults {
-    let Plan { disk, pauses, clock_jumps, kill_clients, .. } = &*play.plan;
+    let Plan { disk, network, pauses, clock_jumps, kill_clients, .. } = &*play.plan;
     let host = play.broker.host();
     let mut tasks = Vec::new();
     if *pauses {
@@ -29,6 +29,17 @@ pub fn begin(play: &Rc<Play>, mut dice: Dice) -> Faults {
     if *kill_clients {
         tasks.push(spawn(kill_clients_of(play.clone(), dice.split(4))));
     }
+    let net = play.world.network();
+    if let Some((least, spread)) = network.delay {
+        net.set_delay(least, spread);
+    }
+    net.reset_one_in(network.reset_one_in);
+    if network.cuts {
+        tasks.push(spawn(cut(Rc::clone(play), dice.split(5))));
+    }
+    if network.half_closes {
+        tasks.push(spawn(half_close(Rc::clone(play), dice.split(6))));
+    }
     if disk.full {
         tasks.push(spawn(fill(host.disk(), dice.split(3))));
     }
@@ -37,8 +48,42 @@ pub fn begin(play: &Rc<Play>, mut dice: Dice) -> Faults {
 
 /// Nothing is wrong any more.
 pub fn stop(play: &Play) {
-    let disk = play.broker.host().disk();
-    disk.set_full(false);
+    play.broker.host().disk().set_full(false);
+    let net = play.world.network();
+    net.heal();
+    net.set_delay(Duration::ZERO, Duration::ZERO);
+    net.reset_one_in(0);
+}
+
+/// Now and then nothing gets through in one direction, or in both.
+async fn cut(play: Rc<Play>, mut dice: Dice) {
+    let (net, broker) = (play.world.network(), play.broker.host().ip());
+    loop {
+        sleep(Duration::from_micros(dice.any_magnitude(100..3_000_000))).await;
+        let client = dice.pick(&play.clients).ip();
+        sim::reached("network cut");
+        match dice.within(0..3) {
+            0 => net.cut(broker, client),
+            1 => net.cut(client, broker),
+            _ => {
+                net.cut(broker, client);
+                net.cut(client, broker);
+            }
+        }
+        // Longer, now and then, than a client waits for an answer.
+        sleep(Duration::from_micros(dice.any_magnitude(100..12_000_000))).await;
+        net.heal();
+    }
+}
+
+async fn half_close(play: Rc<Play>, mut dice: Dice) {
+    let (net, broker) = (play.world.network(), play.broker.host().ip());
+    loop {
+        sleep(Duration::from_micros(dice.any_magnitude(1_000..3_000_000))).await;
+        let client = dice.pick(&play.clients).ip();
+        sim::reached("connection half closed");
+        if dice.once_in(2) { net.half_close(broker, client) } else { net.half_close(client, broker) }
+    }
 }
 
 async fn pause(host: Host, mut dice: Dice) {

@@ -142,6 +142,8 @@ pub struct NetworkPlan {
     pub reset_one_in: u64,
     /// Directions are cut for a while.
     pub cuts: bool,
+    /// One direction of connections ends.
+    pub half_closes: bool,
 }
 
 /// What the disk does; zero or false: nothing. Numbers are one in so many operations.
@@ -273,6 +275,7 @@ fn network(dice: &mut Dice) -> NetworkPlan {
         delay,
         reset_one_in: if dice.once_in(2) { dice.any_magnitude(50..2_000) } else { 0 },
         cuts: dice.once_in(2),
+        half_closes: dice.once_in(4),
     }
 }
 

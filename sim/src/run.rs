@@ -1,12 +1,13 @@
 //! One run: a seed in, an outcome out.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use ringlog_reactor::sim::Simulation;
 
 use crate::check;
-use crate::history::{Event, History};
+use crate::history::{Event, History, Outcome};
 use crate::invariant::{Invariant, Violation};
 use crate::panics;
 use crate::plan::{self, Plan};
@@ -88,13 +89,13 @@ pub fn play(order: Order, plan: Plan) -> (RunOutcome, History) {
     }
     switch_on(&world, order.mutant);
     let stage = Stage::new();
-    let _watch = panics::watch(order, &world);
+    let watch = panics::watch();
     let play = Play::new(Rc::clone(&world), Rc::clone(&stage), Rc::new(plan));
-    let broker = play.broker.host().clone();
-    let clients = play.clients.clone();
-    world.run(Rc::new(play).run());
-    let machines = std::iter::once(&broker).chain(&clients);
-    let panics: Vec<String> = machines.filter_map(ringlog_reactor::sim::Host::panicked).collect();
+    let played = catch_unwind(AssertUnwindSafe(|| world.run(Rc::new(play).run())));
+    let mut panics = watch.seen();
+    if played.is_err() && panics.is_empty() {
+        panics.push("a panic without words".to_owned());
+    }
     let history = stage.history().take();
     let outcome = RunOutcome {
         order,
@@ -102,9 +103,7 @@ pub fn play(order: Order, plan: Plan) -> (RunOutcome, History) {
         trace_hash: world.trace_hash(),
         reached: world.reached(),
         events: world.last_events(),
-        acked: count(&history, |event| {
-            matches!(event, Event::Resolved(_, crate::history::Outcome::Acked(..)))
-        }),
+        acked: count(&history, |event| matches!(event, Event::Resolved(_, Outcome::Acked(..)))),
         read: count(&history, |event| matches!(event, Event::Read { .. })),
     };
     (outcome, history)
@@ -116,6 +115,7 @@ pub fn violations(history: &History, panics: &[String]) -> Vec<Violation> {
     panicked.into_iter().chain(check::violations(history)).collect()
 }
 
+/// How many such events there are.
 fn count(history: &History, is_one: impl Fn(&Event) -> bool) -> u64 {
     history.events().iter().filter(|(_, event)| is_one(event)).count() as u64
 }

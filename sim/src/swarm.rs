@@ -1,13 +1,11 @@
 //! Many runs on several threads; each thread is a world of its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crate::invariant::{Invariant, Violation};
-use crate::panics;
 use crate::run::{Order, RunOutcome, run};
 
 /// Events that a failing run keeps when it is run again to be told.
@@ -50,18 +48,12 @@ pub fn run_all(
     let orders: Orders = Arc::new(Mutex::new(Box::new(orders)));
     let (sender, outcomes) = channel();
     (0..jobs.max(1)).for_each(|_| start(&orders, &sender));
+    drop(sender);
     let mut tally = Tally::default();
-    let mut left = jobs.max(1);
-    while left > 0 {
-        match outcomes.recv() {
-            Ok(Message::Done(outcome)) => {
-                tally.add(&outcome);
-                if each(outcome).is_break() {
-                    *orders.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(std::iter::empty());
-                }
-            }
-            Ok(Message::Idle) => left -= 1,
-            Err(_) => break,
+    for outcome in outcomes {
+        tally.add(&outcome);
+        if each(outcome).is_break() {
+            *orders.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(std::iter::empty());
         }
     }
     tally
@@ -71,7 +63,7 @@ pub fn run_all(
 pub fn retell(outcome: &RunOutcome) -> RunOutcome {
     let order = Order { events: EVENTS, twice: false, ..outcome.order };
     let mut told = None;
-    run_all(VecDeque::from([order]).into_iter(), 1, |again| {
+    run_all(std::iter::once(order), 1, |again| {
         told = Some(again);
         ControlFlow::Continue(())
     });
@@ -84,53 +76,15 @@ pub fn retell(outcome: &RunOutcome) -> RunOutcome {
     told
 }
 
-enum Message {
-    Done(RunOutcome),
-    /// A thread has nothing left to do.
-    Idle,
-}
-
-fn start(orders: &Orders, sender: &Sender<Message>) {
+fn start(orders: &Orders, sender: &Sender<RunOutcome>) {
     let (orders, sender) = (Arc::clone(orders), sender.clone());
     thread::spawn(move || {
-        let (tell, dying) = channel();
-        watch_over(&orders, &sender, dying);
-        panics::report_to(tell);
         loop {
             let next = orders.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(order) = next else { break };
-            let caught = std::panic::catch_unwind(|| run(order));
-            let outcome = caught.unwrap_or_else(|payload| panicked(order, &*payload));
-            if sender.send(Message::Done(outcome)).is_err() {
-                break;
+            let Some(order) = next else { return };
+            if sender.send(run(order)).is_err() {
+                return;
             }
         }
-        let _ = sender.send(Message::Idle);
     });
-}
-
-/// Waits for the worker's end. One that panicked where nothing is caught is replaced.
-fn watch_over(orders: &Orders, sender: &Sender<Message>, dying: Receiver<RunOutcome>) {
-    let (orders, sender) = (Arc::clone(orders), sender.clone());
-    thread::spawn(move || {
-        if let Ok(outcome) = dying.recv() {
-            // First the other, so that there is always somebody who says that nothing is left.
-            start(&orders, &sender);
-            let _ = sender.send(Message::Done(outcome));
-        }
-    });
-}
-
-fn panicked(order: Order, payload: &(dyn std::any::Any + Send)) -> RunOutcome {
-    let words = payload.downcast_ref::<&str>().map(|words| (*words).to_owned());
-    let words = words.or_else(|| payload.downcast_ref::<String>().cloned());
-    RunOutcome {
-        order,
-        violations: vec![Violation::new(Invariant::NoPanic, words.unwrap_or_else(|| "a panic".to_owned()))],
-        trace_hash: 0,
-        reached: BTreeMap::new(),
-        events: Vec::new(),
-        acked: 0,
-        read: 0,
-    }
 }
