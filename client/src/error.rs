@@ -286,7 +286,8 @@ pub enum DeliveryError {
         /// What stood in the way last.
         obstacle: Option<Arc<str>>,
     },
-    /// The broker refused the batch for good; the record is not in the log.
+    /// The broker refused the batch for good; the record is not in the log, unless the code is
+    /// [`StorageFailed`](ErrorCode::StorageFailed): then it may be found there when the broker is started again.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The batch was refused for now, but a later batch of its partition was accepted: resending would break the order.
@@ -321,7 +322,11 @@ impl DeliveryError {
 
     /// True when the record may be in the log although no ack came.
     pub fn is_outcome_unknown(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown)
+        match self {
+            Self::OutcomeUnknown => true,
+            Self::Refused(refusal) => refusal.code == ErrorCode::StorageFailed,
+            _ => false,
+        }
     }
 }
 

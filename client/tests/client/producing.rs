@@ -261,6 +261,20 @@ fn close_sends_what_lingers() {
 }
 
 #[test]
+fn a_record_refused_because_storage_failed_may_be_in_the_log() {
+    let broker = FakeBroker::start(1, |seen| match seen.kind {
+        Kind::Produce if seen.nth == 0 => Verdict::Refuse(ErrorCode::StorageFailed),
+        Kind::Produce => Verdict::Refuse(ErrorCode::Quarantined),
+        _ => Verdict::Serve,
+    });
+    let producer = producer(&broker, |builder| builder);
+    let error = send(&producer, "may be written").wait().expect_err("it is refused");
+    assert!(error.is_outcome_unknown() && !error.is_retryable());
+    let error = send(&producer, "not taken").wait().expect_err("it is refused");
+    assert!(!error.is_outcome_unknown());
+}
+
+#[test]
 fn a_linger_longer_than_the_delivery_timeout_is_refused() {
     let broker = FakeBroker::start(1, |_| Verdict::Serve);
     let builder = connect(&broker).producer("orders").delivery_timeout(Duration::from_secs(1));
