@@ -5,26 +5,26 @@ use std::os::fd::RawFd;
 
 use bytes::Bytes;
 
-use super::machine::Machine;
+use super::machine::{Machine, OpenFile};
 use crate::op::{Gather, Op};
 
 /// An operation that has just completed with `result`.
-pub(super) fn describe(machine: &Machine, op: &Op, result: i32) -> String {
-    let file = |fd: &RawFd| name_of(machine, *fd);
+pub(super) fn describe(machine: &Machine, op: &Op, target: Option<OpenFile>, result: i32) -> String {
+    let file = || name_of(machine, target);
     let peer = |fd: &RawFd| match machine.peer_addr(*fd) {
         Ok(peer) => peer.to_string(),
         Err(_) => "nobody".to_owned(),
     };
     let what = match op {
         Op::Open { path, .. } => format!("open {}", text(path)),
-        Op::Read { fd, offset, len, .. } => format!("read {} at {offset}, {len} bytes", file(fd)),
-        Op::Write { fd, data, offset, sync } => {
+        Op::Read { offset, len, .. } => format!("read {} at {offset}, {len} bytes", file()),
+        Op::Write { data, offset, sync, .. } => {
             let synced = if *sync { ", synced" } else { "" };
-            format!("write {} at {offset}, {} bytes{synced}", file(fd), bytes_in(data))
+            format!("write {} at {offset}, {} bytes{synced}", file(), bytes_in(data))
         }
-        Op::Sync { fd, .. } => format!("sync {}", file(fd)),
-        Op::Allocate { fd, offset, len } => format!("allocate {} at {offset}, {len} bytes", file(fd)),
-        Op::Stat { fd: Some(fd), .. } => format!("stat {}", file(fd)),
+        Op::Sync { .. } => format!("sync {}", file()),
+        Op::Allocate { offset, len, .. } => format!("allocate {} at {offset}, {len} bytes", file()),
+        Op::Stat { fd: Some(_), .. } => format!("stat {}", file()),
         Op::Stat { fd: None, path, .. } => format!("stat {}", text(path)),
         Op::MakeDir { path } => format!("make folder {}", text(path)),
         Op::Rename { from, to } => format!("rename {} to {}", text(from), text(to)),
@@ -42,8 +42,8 @@ fn text(path: &CStr) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn name_of(machine: &Machine, fd: RawFd) -> String {
-    let path = machine.file(fd).ok().and_then(|file| machine.disk().with(|disk| disk.path_of(file.inode)));
+fn name_of(machine: &Machine, file: Option<OpenFile>) -> String {
+    let path = file.and_then(|file| machine.disk().with(|disk| disk.path_of(file.inode)));
     path.map_or_else(|| "a removed file".to_owned(), |path| path.display().to_string())
 }
 

@@ -62,7 +62,7 @@ impl SimDriver {
         let least = match op {
             Op::Connect { to, .. } => PACKET_NANOS + self.machine.round_trip(*to),
             _ if socket_of(op).is_some() => PACKET_NANOS,
-            _ => files::least_nanos(op),
+            _ => files::least_nanos(&self.machine, op),
         };
         if let Some(fd) = files::descriptor(op)
             && let Ok(file) = self.machine.file(fd)
@@ -109,20 +109,26 @@ impl SimDriver {
         }
         while let Some(key) = self.due.pop_front() {
             let Some(entry) = ops.get_mut(key) else { continue };
-            if let Some(completion) = self.look_at(key, &mut entry.op) {
-                self.trace(&entry.op, &completion);
+            let target = self.targets.get(&key).copied();
+            if let Some(completion) = self.look_at(key, &mut entry.op, target) {
+                self.trace(&entry.op, target, &completion);
                 return Some(completion);
             }
         }
         None
     }
 
-    fn trace(&self, op: &Op, completion: &Completion) {
+    fn trace(&self, op: &Op, target: Option<OpenFile>, completion: &Completion) {
         let world = self.machine.world();
         world.trace().word(world.nanos());
         world.trace().word(u64::from(self.machine.process().host));
         world.trace().word(completion.result as u64);
-        world.tell(self.machine.host_name(), || describe(&self.machine, op, completion.result));
+        world.tell(self.machine.host_name(), || describe(&self.machine, op, target, completion.result));
+        if target.is_some()
+            && let Some(lie) = self.machine.disk().with(|disk| disk.take_lie())
+        {
+            world.tell(self.machine.host_name(), || format!("has a disk that {lie}"));
+        }
     }
 
     fn finish(&mut self, key: Key, result: i32) -> Completion {
@@ -138,9 +144,8 @@ impl SimDriver {
         Completion { key, result, more: true, item: Some(item) }
     }
 
-    fn look_at(&mut self, key: Key, op: &mut Op) -> Option<Completion> {
-        let target = self.targets.get(&key).copied().ok_or(libc::EBADF);
-        if let Some(result) = files::perform(&self.machine, op, target) {
+    fn look_at(&mut self, key: Key, op: &mut Op, target: Option<OpenFile>) -> Option<Completion> {
+        if let Some(result) = files::perform(&self.machine, op, target.ok_or(libc::EBADF)) {
             return Some(self.finish(key, result));
         }
         if self.cancelled.contains(&key) {

@@ -7,8 +7,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::content::PAGE;
-use super::disk::Errno;
+use super::disk::{Errno, PAGE};
 use super::machine::{Machine, OpenFile};
 use crate::buffer::DIRECT_ALIGN;
 use crate::op::{Gather, Op};
@@ -18,7 +17,15 @@ fn path(path: &CStr) -> &Path {
 }
 
 /// How long a file operation takes at least, in nanoseconds.
-pub(super) fn least_nanos(op: &Op) -> u64 {
+pub(super) fn least_nanos(machine: &Machine, op: &Op) -> u64 {
+    let stall = match op {
+        Op::Read { .. } | Op::Write { .. } | Op::Sync { .. } => machine.disk().with(|disk| disk.stall()),
+        _ => 0,
+    };
+    stall + usual_nanos(op)
+}
+
+fn usual_nanos(op: &Op) -> u64 {
     match op {
         Op::Write { data, sync, .. } => {
             let bytes: usize = data.remaining().iter().map(Bytes::len).sum();
@@ -60,7 +67,7 @@ pub(super) fn perform(machine: &Machine, op: &mut Op, target: Result<OpenFile, E
             {
                 return Err(libc::EINVAL);
             }
-            let bytes = machine.disk().with(|disk| disk.read(file.inode, *offset, *len as usize))?;
+            let bytes = machine.disk().with(|disk| disk.read(file, *offset, *len as usize))?;
             buf.extend_from_slice(&bytes);
             Ok(bytes.len() as i32)
         }),
@@ -103,8 +110,8 @@ fn write(machine: &Machine, file: OpenFile, data: &Gather, offset: u64, sync: bo
         let pages = (bytes.len() - 1) / PAGE;
         bytes.truncate(PAGE * (1 + machine.world().random().below(pages as u64) as usize));
     }
-    machine.disk().with(|disk| disk.write(file.inode, offset, &bytes, sync))?;
-    Ok(bytes.len() as i32)
+    let written = machine.disk().with(|disk| disk.write(file, offset, &bytes, sync))?;
+    Ok(written as i32)
 }
 
 /// What direct I/O asks of every offset, length and address. The simulation is as strict as [`DIRECT_ALIGN`] says,
@@ -131,6 +138,6 @@ pub(super) fn leave_behind(machine: &Machine, op: &Op, target: OpenFile) {
     if let Op::Write { data, offset, .. } = op {
         let bytes = data.remaining().concat();
         // An error has nobody left to be told of it.
-        let _ = machine.disk().with(|disk| disk.write(target.inode, *offset, &bytes, false));
+        let _ = machine.disk().with(|disk| disk.write(target, *offset, &bytes, false));
     }
 }

@@ -15,9 +15,8 @@
 //! - `world` is the clock, the choices and the pending events; `trace` is what has happened; `marks` is what the code
 //!   under test says of itself.
 //! - `host` is a machine, `process` a core on it, `machine` what that core has of it; `schedule` lets them take turns.
-//! - `driver` plays operations: `files` on the `disk` (whose bytes are in `content`), the others on the `net`.
+//! - `driver` plays operations: `files` on the `disk`, the others on the `net`; `describe` puts them into words.
 
-mod content;
 mod describe;
 mod disk;
 mod driver;
@@ -37,7 +36,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-pub use disk::SimDisk;
+pub use disk::{DiskFaults, SimDisk};
 pub(crate) use driver::SimDriver;
 pub use host::Host;
 pub(crate) use machine::Machine;

@@ -1,8 +1,8 @@
 //! The bytes of one simulated file: what reads see, and what a power failure leaves.
 //!
 //! Invariants:
-//! - `now` differs from `durable` only in sectors that are `dirty`, or whose sync has failed. The latter are gone after
-//!   a crash whatever is synced later, as on Linux (Rebello et al., ATC'20).
+//! - `now` differs from `durable` only in sectors that are `dirty`, whose sync has failed, or whose write the disk has
+//!   lost. The latter two are gone after a crash whatever is synced later, as on Linux (Rebello et al., ATC'20).
 //! - A page that is absent is all zeros, so a pre-zeroed file costs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::rc::Rc;
 use crate::clock::Random;
 
 /// What is written at once when nothing goes wrong, in bytes.
-pub(super) const PAGE: usize = 4096;
+pub(in super::super) const PAGE: usize = 4096;
 /// What is written at once even in a crash, in bytes.
 pub(super) const SECTOR: usize = 512;
 const SECTORS_PER_PAGE: u64 = (PAGE / SECTOR) as u64;
@@ -82,6 +82,30 @@ impl Content {
     /// A sync failed: the kernel takes the pages for clean, though they never reached the disk.
     pub(super) fn sync_fails(&mut self) {
         self.dirty.clear();
+    }
+
+    /// The same for a write that should have been synced at once.
+    pub(super) fn sync_range_fails(&mut self, offset: u64, len: usize) {
+        if len == 0 {
+            return;
+        }
+        for sector in sectors(offset, len) {
+            self.dirty.remove(&sector);
+        }
+    }
+
+    /// A sync that says it has saved what it has not: all but the length, which the file system keeps.
+    pub(super) fn lose_dirty(&mut self) {
+        self.dirty.clear();
+        self.durable_len = self.len;
+    }
+
+    /// The file reaches to `end` at least, with nothing in what is new.
+    pub(super) fn grow(&mut self, end: u64, sync: bool) {
+        self.len = self.len.max(end);
+        if sync {
+            self.durable_len = self.durable_len.max(end);
+        }
     }
 
     pub(super) fn set_len(&mut self, len: u64) {
