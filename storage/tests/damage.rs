@@ -3,59 +3,16 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use bytes::Bytes;
-use common::{Broker, Model, Started, batch, find_in_journal, flip, on_ring, patched, read_all};
+use common::folders::{bypassed, crashed, files_below, frame_of, id, rolled, segments};
+use common::{Broker, Model, Started, batch, flip, on_ring, patched, read_all};
 use ringlog_storage::format::checkpoint::Checkpoint;
 use ringlog_storage::format::{envelope, frame};
-use ringlog_storage::{AppendError, Appended, PartitionId, ReadError, RecoveryError, recover};
+use ringlog_storage::{AppendError, Appended, ReadError, RecoveryError, recover};
 
 const BLOCK: u64 = 4096;
-
-/// A broker that ended without a checkpoint behind `rounds` small appends to each of its two partitions, each in a commit
-/// of its own.
-fn crashed(dir: &Path, rounds: u32) -> (Broker, Model) {
-    let mut broker = Broker::new(dir, 2);
-    let mut model = Model::default();
-    on_ring(async {
-        let started = broker.start(1).await;
-        for round in 0..rounds * 2 {
-            model.append(&started, round % 2, 1000).await;
-        }
-        assert_eq!(started.stores[0].stats().checkpoints, 0, "all is in the journal only");
-        // They are made beside the appends, and a later life is to find them all.
-        while started.stores[0].stats().journal_files_made < broker.journal_files.into() {
-            ringlog_reactor::sleep(Duration::from_millis(1)).await;
-        }
-    });
-    (broker, model)
-}
-
-fn id(partition: u32) -> PartitionId {
-    PartitionId { topic: 7, partition }
-}
-
-/// Where the frame begins that holds a batch alone.
-fn frame_of(broker: &Broker, batch: &[u8]) -> (PathBuf, u64) {
-    let (path, at) = find_in_journal(&broker.shard_dir(0), batch);
-    (path, at - (frame::HEADER_BYTES + envelope::ENVELOPE_BYTES) as u64)
-}
-
-/// Every file below a folder with its content.
-fn files_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        match path.is_dir() {
-            true => found.extend(files_below(&path)),
-            false => found.push((path.clone(), fs::read(path).expect("a file"))),
-        }
-    }
-    found.sort();
-    found
-}
 
 #[test]
 fn a_torn_last_frame_is_cut() {
@@ -377,26 +334,6 @@ fn a_file_of_a_newer_format_is_refused() {
     assert!(matches!(refused, Err(RecoveryError::Format { .. })), "{refused:?}");
 }
 
-/// A broker whose two partitions have several sealed segments each, after an orderly end.
-fn rolled(dir: &Path) -> (Broker, Model) {
-    let mut broker = Broker::new(dir, 2);
-    let mut model = Model::default();
-    on_ring(async {
-        let started = broker.start(1).await;
-        for round in 0..40 {
-            model.append(&started, round % 2, 9000).await;
-        }
-        started.shutdown().await;
-    });
-    assert!(segments(&broker, 0).len() > 2);
-    (broker, model)
-}
-
-fn segments(broker: &Broker, partition: u32) -> Vec<PathBuf> {
-    let files = files_below(&broker.partition_dir(partition)).into_iter().map(|(path, _)| path);
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
-}
-
 #[test]
 fn a_damaged_entry_in_a_segment_is_not_served_and_the_rest_is() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -516,23 +453,6 @@ fn an_index_that_is_sound_but_wrong_is_not_trusted() {
         assert!(store.stats().index_rebuilds > 0);
         assert_eq!(partition.quarantined(), None);
     });
-}
-
-/// A broker that ended without a checkpoint behind large batches to each of its two partitions, past the journal.
-fn bypassed(dir: &Path) -> (Broker, Model) {
-    let mut broker = Broker::new(dir, 2);
-    broker.bypass_bytes = 16 << 10;
-    let mut model = Model::default();
-    on_ring(async {
-        let started = broker.start(1).await;
-        for round in 0..10 {
-            model.append(&started, round % 2, 20_000).await;
-        }
-        let stats = started.stores[0].stats();
-        assert_eq!((stats.checkpoints, stats.bypasses), (0, 10));
-        assert!(stats.marks > 0 && stats.rolls > 0, "{stats:?}");
-    });
-    (broker, model)
 }
 
 #[test]

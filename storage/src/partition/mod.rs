@@ -133,6 +133,19 @@ impl Partition {
         partition
     }
 
+    /// The same for somebody who only looks: no file of it is opened for writing.
+    pub(crate) fn at_rest(
+        data_dir: &Path,
+        spec: PartitionSpec,
+        point: &PartitionPoint,
+        sealed: &[(i64, u64)],
+        shared: Shared,
+    ) -> Partition {
+        let partition = Partition::new(data_dir, spec, point, sealed, shared);
+        partition.segments.borrow().iter().for_each(|segment| segment.only_read());
+        partition
+    }
+
     fn known_segments(&self, point: &PartitionPoint, sealed: &[(i64, u64)]) -> Vec<Rc<Segment>> {
         let Some(active) = point.active else { return Vec::new() };
         let ends = sealed.iter().skip(1).map(|(base, _)| *base).chain([active.base_offset]);

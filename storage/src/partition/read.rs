@@ -12,7 +12,7 @@ use super::Partition;
 use crate::error::ReadError;
 use crate::format::checkpoint::PartitionPoint;
 use crate::limits::{BLOCK_BYTES, COLD_READ_BYTES, OPEN_SEALED_SEGMENTS};
-use crate::segment::{Place, Run, Segment, SegmentError};
+use crate::segment::{Place, Run, Segment, SegmentError, WalkError, WalkedEntry};
 use crate::stats::count;
 
 /// Whole batches, one after another.
@@ -124,20 +124,23 @@ impl Partition {
     }
 
     /// Reads all batches behind `point`, to where the segments end. Fails with the file in which something is wrong.
-    pub(crate) async fn check_from(&self, point: &PartitionPoint) -> Result<(), (PathBuf, SegmentError)> {
-        let mut offset = point.next_offset;
-        let segments = self.segments.borrow().clone();
-        for segment in segments.iter().filter(|segment| segment.end_offset() > point.next_offset) {
+    pub(crate) async fn check_from(&self, point: &PartitionPoint) -> Result<(), (PathBuf, WalkError)> {
+        for segment in self.segments().iter().filter(|segment| segment.end_offset() > point.next_offset) {
             let known = point.active.filter(|active| active.base_offset == segment.base_offset());
-            let mut position = known.map_or(BLOCK_BYTES as u64, |active| active.bytes);
-            while offset < segment.end_offset() {
-                let place = Place { position, base_offset: Some(offset) };
-                let run = segment.read_run(place, offset).await.map_err(|error| (segment.path(), error))?;
-                offset = run.entries.last().map_or(offset, |entry| entry.last_offset + 1);
-                position = run.next_position;
-            }
+            let first = (BLOCK_BYTES as u64, segment.base_offset());
+            let (position, offset) = known.map_or(first, |active| (active.bytes, point.next_offset));
+            let mut unsound = None;
+            let mut see = |entry: &WalkedEntry| unsound = unsound.take().or_else(|| entry.damage());
+            let walked = segment.walk(position, offset, &mut see).await;
+            let whole = unsound.map_or(walked.map(|_| ()), Err);
+            whole.map_err(|error| (segment.path(), error))?;
         }
         Ok(())
+    }
+
+    /// All its segments, in order.
+    pub(crate) fn segments(&self) -> Vec<Rc<Segment>> {
+        self.segments.borrow().clone()
     }
 
     fn corrupt(&self, offset: i64, reason: String) -> ReadError {
@@ -178,7 +181,7 @@ impl Partition {
             ReadError::Corrupt { .. } => Ok(()),
             other => Err(other),
         })?;
-        let segments = self.segments.borrow().clone();
+        let segments = self.segments();
         let start = self.start_offset();
         // A bypass writes ahead of what may be read.
         let until = self.high_watermark();

@@ -35,7 +35,7 @@ impl Partition {
 
     /// The oldest segments that may go.
     async fn expired(&self, now_ms: i64) -> Vec<Rc<Segment>> {
-        let segments = self.segments.borrow().clone();
+        let segments = self.segments();
         let mut kept_bytes: u64 = segments.iter().map(|segment| segment.written()).sum();
         let mut expired = Vec::new();
         for segment in segments.iter().take(segments.len().saturating_sub(1)) {

@@ -30,6 +30,9 @@ use crate::layout;
 use crate::partition::{Partition, Shared};
 use crate::stats::Counters;
 use journals::Journals;
+pub(crate) use places::Place;
+use places::Places;
+use verify::Plan;
 
 /// Something on the medium is not what was written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,18 +107,52 @@ pub async fn recover(
     let config = config.bounded();
     let shared = Shared { cache: Rc::new(ReadCache::new()), counters: Rc::new(Counters::default()) };
     let mut summary = RecoverySummary::default();
-    let journals = journals::find(&config, &mut summary).await?;
-    let mut places = places::known(&config, partitions, &journals, &mut summary)?;
-    let plan = verify::verify(&journals, &mut places, &mut summary).await?;
-    places::inspect(&config, &mut places, &shared, &mut summary).await?;
+    let Survey { journals, places, plan } = survey(&config, partitions, &shared, &mut summary).await?;
     let unsynced = places::put_aside(&places).await?;
     let partitions = places::open(&config, places, &shared).await?;
     apply::apply(&journals, &plan, &partitions, &mut summary).await?;
     let identity = write_checkpoint(&config, &partitions).await?;
     summary.quarantined = quarantined(&partitions);
-    summary.damage.iter().for_each(|damage| tracing::error!(shard = config.shard, %damage, "damage found"));
+    tell(&config, &partitions, &summary);
     let journal_damaged = summary.journal_damaged;
     Ok((Recovered { config, identity, partitions, shared, journal_damaged, unsynced }, summary))
+}
+
+/// What is in the folder, and what is wrong with it.
+pub(crate) struct Survey {
+    pub(crate) journals: Journals,
+    pub(crate) places: Places,
+    pub(crate) plan: Plan,
+}
+
+/// The reading half of a recovery: nothing is changed. `summary` gets the damage.
+pub(crate) async fn survey(
+    config: &StoreConfig,
+    partitions: Vec<PartitionSpec>,
+    shared: &Shared,
+    summary: &mut RecoverySummary,
+) -> Result<Survey, RecoveryError> {
+    let journals = journals::find(config, summary).await?;
+    let mut places = places::known(config, partitions, &journals, summary)?;
+    let plan = verify::verify(&journals, &mut places, summary).await?;
+    places::inspect(config, &mut places, shared, summary).await?;
+    Ok(Survey { journals, places, plan })
+}
+
+/// Says loudly what is wrong: at every start, as long as it is.
+fn tell(config: &StoreConfig, partitions: &BTreeMap<PartitionId, Rc<Partition>>, summary: &RecoverySummary) {
+    summary.damage.iter().for_each(|damage| tracing::error!(shard = config.shard, %damage, "damage found"));
+    for partition in partitions.values() {
+        let Some(reason) = partition.quarantined() else { continue };
+        let (topic, number, end) =
+            (&partition.spec().topic_name, partition.id().partition, partition.log_end());
+        tracing::error!(
+            topic,
+            partition = number,
+            reason,
+            "quarantined: no appends, served up to offset {end}"
+        );
+    }
 }
 
 fn quarantined(partitions: &BTreeMap<PartitionId, Rc<Partition>>) -> Vec<PartitionId> {

@@ -18,33 +18,34 @@ use crate::format::checkpoint::{ActiveSegment, PartitionPoint};
 use crate::format::index::Index;
 use crate::format::segment::{self, SegmentHeader};
 use crate::layout;
+use crate::limits::BLOCK_BYTES;
 use crate::partition::{Partition, Shared};
-use crate::segment::SegmentError;
+use crate::segment::WalkError;
 use crate::store::make_folder;
 
 /// One partition before the replay.
-pub(super) struct Place {
-    pub(super) spec: PartitionSpec,
+pub(crate) struct Place {
+    pub(crate) spec: PartitionSpec,
     /// How far its segments are known: by the checkpoint, and then by marks.
-    pub(super) point: PartitionPoint,
+    pub(crate) point: PartitionPoint,
     /// The same by the checkpoint alone.
     checkpointed: PartitionPoint,
     /// Which journal's checkpoint names it.
-    pub(super) journal: Option<usize>,
+    pub(crate) journal: Option<usize>,
     /// What is wrong, if it is to be quarantined.
-    pub(super) damage: Option<String>,
-    dir: PathBuf,
-    sealed: Vec<(i64, u64)>,
+    pub(crate) damage: Option<String>,
+    pub(crate) dir: PathBuf,
+    pub(crate) sealed: Vec<(i64, u64)>,
     /// Segments that neither checkpoint nor mark knows.
-    unknown: Vec<i64>,
+    pub(crate) unknown: Vec<i64>,
     /// What earlier recoveries have put aside.
     aside: Vec<PathBuf>,
 }
 
-pub(super) type Places = BTreeMap<PartitionId, Place>;
+pub(crate) type Places = BTreeMap<PartitionId, Place>;
 
 /// What the checkpoints say of every partition.
-pub(super) fn known(
+pub(crate) fn known(
     config: &StoreConfig,
     specs: Vec<PartitionSpec>,
     journals: &Journals,
@@ -76,7 +77,7 @@ pub(super) fn known(
 }
 
 /// Looks at every partition's folder, once it is known how far its segments are to be believed.
-pub(super) async fn inspect(
+pub(crate) async fn inspect(
     config: &StoreConfig,
     places: &mut Places,
     shared: &Shared,
@@ -99,7 +100,7 @@ fn known_points(journals: &Journals) -> BTreeMap<PartitionId, (usize, PartitionP
 
 impl Place {
     /// Notes damage, which quarantines the partition.
-    pub(super) fn damaged(
+    pub(crate) fn damaged(
         &mut self,
         path: PathBuf,
         reason: impl Into<String>,
@@ -109,7 +110,7 @@ impl Place {
     }
 
     /// The same with the byte at which it was found.
-    pub(super) fn damaged_at(
+    pub(crate) fn damaged_at(
         &mut self,
         path: PathBuf,
         offset: u64,
@@ -121,8 +122,14 @@ impl Place {
     }
 
     /// Whether nothing of the partition may be changed.
-    pub(super) fn is_quarantined(&self) -> bool {
+    pub(crate) fn is_quarantined(&self) -> bool {
         self.damage.is_some() || self.point.quarantined
+    }
+
+    /// Whether checkpoint or marks know the segment that begins there.
+    pub(crate) fn knows(&self, base_offset: i64) -> bool {
+        let active = self.point.active.map(|active| active.base_offset);
+        active == Some(base_offset) || self.sealed.iter().any(|(base, _)| *base == base_offset)
     }
 
     async fn look(&mut self) -> Result<(), RecoveryError> {
@@ -134,7 +141,10 @@ impl Place {
         let active = self.point.active.map(|active| active.base_offset);
         for DirEntry { name, len, .. } in entries {
             match layout::segment_base(&name) {
-                Some(base) if active.is_some_and(|active| base < active) => self.sealed.push((base, len)),
+                // What is behind the last whole block was cut: it cannot be read, and is missed.
+                Some(base) if active.is_some_and(|active| base < active) => {
+                    self.sealed.push((base, len - len % BLOCK_BYTES as u64));
+                }
                 Some(base) if active != Some(base) => self.unknown.push(base),
                 None if layout::is_unsynced_file(&name) => self.aside.push(self.dir.join(name)),
                 _ => {}
@@ -170,12 +180,12 @@ impl Place {
             return Ok(());
         }
         let (spec, shared) = (self.spec.clone(), shared.clone());
-        let partition = Partition::new(&config.data_dir, spec, &self.point, &self.sealed, shared);
+        let partition = Partition::at_rest(&config.data_dir, spec, &self.point, &self.sealed, shared);
         match partition.check_from(&self.checkpointed).await {
             Ok(()) => Ok(()),
-            Err((path, SegmentError::Io(error))) => Err(StoreError::io("reading", path)(error).into()),
-            Err((path, SegmentError::Damaged(reason))) => {
-                self.damaged(path, reason, summary);
+            Err((path, WalkError::Io(error))) => Err(StoreError::io("reading", path)(error).into()),
+            Err((path, WalkError::Damaged { position, reason, .. })) => {
+                self.damaged_at(path, position, reason, summary);
                 Ok(())
             }
         }
@@ -224,7 +234,7 @@ impl Place {
 
 /// Renames the segments that neither checkpoint nor mark knows, of sound partitions: they may hold anything, and what of it was
 /// promised is in the journal. Returns all files that are put aside, to be removed once the new epoch is active.
-pub(super) async fn put_aside(places: &Places) -> Result<Vec<PathBuf>, RecoveryError> {
+pub(crate) async fn put_aside(places: &Places) -> Result<Vec<PathBuf>, RecoveryError> {
     let mut aside = Vec::new();
     for place in places.values().filter(|place| !place.is_quarantined()) {
         aside.extend(place.aside.iter().cloned());
@@ -258,7 +268,7 @@ async fn rename_aside(dir: &Path, base_offset: i64) -> Result<PathBuf, StoreErro
 }
 
 /// Makes the partitions as they stood, with their folders.
-pub(super) async fn open(
+pub(crate) async fn open(
     config: &StoreConfig,
     places: Places,
     shared: &Shared,

@@ -7,6 +7,7 @@
 
 mod index;
 mod read;
+mod walk;
 mod write;
 
 use std::cell::{Cell, RefCell};
@@ -19,6 +20,7 @@ use ringlog_reactor::fs::{File, OpenOptions};
 use index::PartialIndex;
 pub(crate) use index::Place;
 pub(crate) use read::Run;
+pub(crate) use walk::{WalkError, WalkedEntry};
 pub(crate) use write::FlushEntry;
 
 use crate::PartitionId;
@@ -125,6 +127,11 @@ impl Segment {
 
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed.get()
+    }
+
+    /// Takes the segment as sealed, though its partition may know better: it is not written from here.
+    pub(crate) fn only_read(&self) {
+        self.sealed.set(true);
     }
 
     pub(crate) fn path(&self) -> PathBuf {

@@ -41,9 +41,12 @@ pub(super) enum Found {
     Entry(usize, Entry),
     /// The buffer ends. The entry at the cursor needs that many bytes, or there is none.
     End { need: Option<usize> },
-    /// Not an entry of this segment.
+    /// What stands at the cursor is not the next entry of this segment.
     Damage(String),
 }
+
+/// What is said of a batch that its CRC does not fit.
+pub(super) const UNSOUND_BODY: &str = "the batch's checksum does not match";
 
 impl Segment {
     /// Reads from `place` on until the batch that holds `offset` and as much behind it as one read
@@ -65,7 +68,10 @@ impl Segment {
                     }
                 }
                 Found::End { need: None } => len = COLD_READ_BYTES,
-                Found::Damage(reason) => return Err(SegmentError::Damaged(reason)),
+                Found::Damage(reason) => {
+                    let place = format!("{reason} at byte {} of the segment", cursor.position);
+                    return Err(SegmentError::Damaged(place));
+                }
                 Found::Entry(..) => unreachable!("a walk does not end at an entry"),
             }
         }
@@ -110,8 +116,7 @@ impl Segment {
             // Of the ones before, nothing is handed out: damage there is nobody's business now.
             if !entry.body_is_sound(&bytes[at..]) {
                 cursor.position = before;
-                let reason = format!("batch checksum at byte {} of the segment", from + at as u64);
-                return (run, Found::Damage(reason));
+                return (run, Found::Damage(UNSOUND_BODY.to_owned()));
             }
             run.entries.push(RunEntry {
                 base_offset: entry.header.base_offset,
@@ -137,19 +142,22 @@ impl Segment {
             return match Entry::decode(rest) {
                 Ok(entry) => self.accept(entry, at, cursor),
                 Err(EntryError::Short { need }) => Found::End { need: Some(need) },
-                Err(error) => Found::Damage(format!("{error} at byte {} of the segment", cursor.position)),
+                Err(error) => Found::Damage(error.to_string()),
             };
         }
     }
 
     fn accept(&self, entry: Entry, at: usize, cursor: &mut Cursor) -> Found {
-        let place = cursor.position;
         if entry.id() != self.context.id {
-            return Found::Damage(format!("an entry of {} at byte {place} of the segment", entry.id()));
+            return Found::Damage(format!("an entry of {} stands there", entry.id()));
         }
         let base = entry.header.base_offset;
         if base < self.base_offset || cursor.expected.is_some_and(|expected| base != expected) {
-            return Found::Damage(format!("an entry at offset {base} is out of order at byte {place}"));
+            return Found::Damage(format!("an entry at offset {base} is out of order"));
+        }
+        // It may be what an earlier life wrote there and nobody was told of.
+        if base >= self.end_offset() {
+            return Found::Damage(format!("an entry at offset {base} stands behind the segment's end"));
         }
         cursor.expected = Some(entry.header.next_offset());
         cursor.position += entry.len() as u64;

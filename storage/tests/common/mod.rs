@@ -1,6 +1,8 @@
 //! What the tests share: a stand-in for the broker, which remembers the epoch, and a model of what was acknowledged.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod folders;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
