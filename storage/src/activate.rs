@@ -82,10 +82,13 @@ impl Recovered {
             Err(error) => return Err(StoreError::io("listing", dir)(error)),
         };
         let wanted = self.config.journal_file_bytes;
-        let fits =
-            entries.into_iter().filter(|entry| layout::is_journal_file(&entry.name) && entry.len == wanted);
+        let fits = entries.into_iter().filter(|entry| is_journal_file(&entry.name) && entry.len == wanted);
         Ok(fits.map(|entry| entry.name).collect())
     }
+}
+
+fn is_journal_file(name: &str) -> bool {
+    layout::journal_file_number(name).is_some()
 }
 
 /// Removes an epoch's journals. Call it once every shard of the next epoch is active.

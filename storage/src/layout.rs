@@ -5,18 +5,24 @@ use std::path::{Path, PathBuf};
 use crate::PartitionSpec;
 
 const LOG: &str = ".log";
+const INDEX: &str = ".index";
 const OFFSET_DIGITS: usize = 20;
 /// What a topic's folder has of its name: a file's name has at most 255 bytes, `@` and the longest id take 21.
 const NAME_BYTES: usize = 255 - 21;
 
+/// The folder of all journals.
+pub(crate) fn journals_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("journal")
+}
+
 /// The folder of an epoch's journals.
 pub(crate) fn epoch_dir(data_dir: &Path, epoch: u64) -> PathBuf {
-    data_dir.join("journal").join(format!("{epoch:010}"))
+    journals_dir(data_dir).join(format!("{epoch:010}"))
 }
 
 /// Where an epoch's journals are kept when there was damage in them.
 pub(crate) fn damaged_epoch_dir(data_dir: &Path, epoch: u64) -> PathBuf {
-    data_dir.join("journal").join(format!("{epoch:010}.damaged"))
+    journals_dir(data_dir).join(format!("{epoch:010}.damaged"))
 }
 
 /// The folder of one shard's journal.
@@ -32,9 +38,14 @@ pub(crate) fn journal_file(shard_dir: &Path, number: u32) -> PathBuf {
     shard_dir.join(format!("journal-{number}"))
 }
 
-/// Whether a file's name is that of a finished journal file.
-pub(crate) fn is_journal_file(name: &str) -> bool {
-    name.strip_prefix("journal-").is_some_and(|number| number.parse::<u32>().is_ok())
+/// The number that a finished journal file's name says, if it is one's name.
+pub(crate) fn journal_file_number(name: &str) -> Option<u32> {
+    name.strip_prefix("journal-")?.parse().ok()
+}
+
+/// The folder of all topics.
+pub(crate) fn topics_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("topics")
 }
 
 /// The folder of a topic. Its id makes it the only one; the name is there for people, and is cut where the two would
@@ -42,7 +53,7 @@ pub(crate) fn is_journal_file(name: &str) -> bool {
 pub(crate) fn topic_dir(data_dir: &Path, name: &str, id: u64) -> PathBuf {
     let cut = name.len().min(NAME_BYTES);
     // A topic's name is ASCII: it can be cut anywhere.
-    data_dir.join("topics").join(format!("{}@{id}", &name[..cut]))
+    topics_dir(data_dir).join(format!("{}@{id}", &name[..cut]))
 }
 
 pub(crate) fn partition_dir(data_dir: &Path, spec: &PartitionSpec) -> PathBuf {
@@ -54,7 +65,7 @@ pub(crate) fn segment_file(partition_dir: &Path, base_offset: i64) -> PathBuf {
 }
 
 pub(crate) fn index_file(partition_dir: &Path, base_offset: i64) -> PathBuf {
-    partition_dir.join(format!("{base_offset:0OFFSET_DIGITS$}.index"))
+    partition_dir.join(format!("{base_offset:0OFFSET_DIGITS$}{INDEX}"))
 }
 
 /// Where a segment goes that no checkpoint knows, the `attempt`th of its name.
@@ -69,7 +80,16 @@ pub(crate) fn is_unsynced_file(name: &str) -> bool {
 
 /// The base offset that a segment's name says, if it is a segment's name.
 pub(crate) fn segment_base(name: &str) -> Option<i64> {
-    let digits = name.strip_suffix(LOG)?;
+    base_before(name, LOG)
+}
+
+/// The same of an index's name.
+pub(crate) fn index_base(name: &str) -> Option<i64> {
+    base_before(name, INDEX)
+}
+
+fn base_before(name: &str, suffix: &str) -> Option<i64> {
+    let digits = name.strip_suffix(suffix)?;
     let well_formed = digits.len() == OFFSET_DIGITS && digits.bytes().all(|digit| digit.is_ascii_digit());
     if well_formed { digits.parse().ok() } else { None }
 }

@@ -15,30 +15,32 @@ use crate::layout;
 use crate::limits::{BLOCK_BYTES, MAX_JOURNAL_FILE_BYTES, SCAN_READ_BYTES};
 
 /// All journals of the old epoch.
-pub(super) struct Journals {
-    pub(super) journals: Vec<OldJournal>,
+pub(crate) struct Journals {
+    pub(crate) journals: Vec<OldJournal>,
     /// A checkpoint could not be read: which partitions it named is not known.
     pub(super) checkpoint_lost: bool,
 }
 
 /// A journal whose checkpoint is sound.
-pub(super) struct OldJournal {
-    pub(super) dir: PathBuf,
-    pub(super) checkpoint: Checkpoint,
-    pub(super) files: Vec<PathBuf>,
+pub(crate) struct OldJournal {
+    pub(crate) dir: PathBuf,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) files: Vec<PathBuf>,
+    /// A file is missing, or shorter than it was: which frames were last is not known.
+    pub(crate) is_cut: bool,
     /// Where frames begin that the checkpoint has not freed, by sequence.
-    pub(super) frames: Vec<FrameAt>,
+    pub(crate) frames: Vec<FrameAt>,
 }
 
 /// The place of a frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct FrameAt {
-    pub(super) sequence: u64,
+pub(crate) struct FrameAt {
+    pub(crate) sequence: u64,
     /// The last frame that was durable when this one was written.
-    pub(super) shows_durable: u64,
+    pub(crate) shows_durable: u64,
     /// Which of the journal's files.
-    pub(super) file: usize,
-    pub(super) offset: u64,
+    pub(crate) file: usize,
+    pub(crate) offset: u64,
 }
 
 /// Finds the journals of the epoch before.
@@ -89,44 +91,81 @@ async fn open(
     checkpoint: Checkpoint,
     summary: &mut RecoverySummary,
 ) -> Result<OldJournal, RecoveryError> {
-    let mut journal = OldJournal { dir, checkpoint, files: Vec::new(), frames: Vec::new() };
+    let mut journal = OldJournal { dir, checkpoint, files: Vec::new(), is_cut: false, frames: Vec::new() };
     if journal.checkpoint.clean {
         return Ok(journal);
     }
     let entries = fs::read_dir(&journal.dir).await.map_err(StoreError::io("listing", &journal.dir))?;
-    for entry in entries.iter().filter(|entry| layout::is_journal_file(&entry.name)) {
+    let mut files = Vec::new();
+    for entry in &entries {
+        let Some(number) = layout::journal_file_number(&entry.name) else { continue };
         let path = journal.dir.join(&entry.name);
-        journal.scan(path, entry.len, summary).await?;
+        let stated = journal.scan(&path, entry.len, summary).await?;
+        files.push(FoundFile { number, path, bytes: entry.len, stated });
     }
     journal.frames.sort_unstable();
+    journal.find_cut(&mut files, summary);
     Ok(journal)
 }
 
+/// A journal file as it lies in its folder.
+struct FoundFile {
+    number: u32,
+    path: PathBuf,
+    bytes: u64,
+    /// Its length, by its own header.
+    stated: Option<u64>,
+}
+
 impl OldJournal {
-    /// Looks at the first bytes of every block of a file for the header of a frame of this journal.
+    /// Notes the files that are missing, or not as long as they were made. All are of one length, and numbered from 0 before
+    /// the first frame is written.
+    fn find_cut(&mut self, files: &mut [FoundFile], summary: &mut RecoverySummary) {
+        files.sort_unstable_by_key(|file| file.number);
+        let usual = files.iter().filter_map(|file| file.stated).max();
+        for file in files.iter() {
+            let made = file.stated.or(usual).unwrap_or(u64::MAX);
+            if file.bytes < made {
+                let reason = "the journal file ends here, and was longer".to_owned();
+                let (path, offset) = (file.path.clone(), file.bytes);
+                Journals::note(summary, Damage { path, offset, partition: None, reason });
+                self.is_cut = true;
+            }
+        }
+        let was_begun = !self.frames.is_empty() || self.checkpoint.journal_from > 1;
+        let missing = (0..).zip(files.iter()).find(|(number, file)| *number != file.number);
+        if let Some((number, _)) = missing.filter(|_| was_begun) {
+            let path = layout::journal_file(&self.dir, number);
+            let reason = "the journal file is missing".to_owned();
+            Journals::note(summary, Damage { path, offset: 0, partition: None, reason });
+            self.is_cut = true;
+        }
+    }
+
+    /// Looks at the first bytes of every block of a file for the header of a frame of this journal. Returns the length that
+    /// the file's own header says.
     async fn scan(
         &mut self,
-        path: PathBuf,
+        path: &Path,
         len: u64,
         summary: &mut RecoverySummary,
-    ) -> Result<(), RecoveryError> {
-        let file = open_file(&path).await?;
+    ) -> Result<Option<u64>, RecoveryError> {
+        let file = open_file(path).await?;
+        let header = file.read_at(BytesMut::with_capacity(BLOCK_BYTES), 0, BLOCK_BYTES).await;
+        let stated = check_header(path, &header.map_err(StoreError::io("reading", path))?, summary)?;
         let mut position = 0;
         while position < len {
             let step = (len - position).min(SCAN_READ_BYTES as u64) as usize;
             let bytes = file.read_at(BytesMut::with_capacity(step), position, step).await;
-            let bytes = bytes.map_err(StoreError::io("reading", &path))?;
-            if position == 0 {
-                check_header(&path, &bytes, summary)?;
-            }
+            let bytes = bytes.map_err(StoreError::io("reading", path))?;
             self.note_frames(&bytes, position);
             if bytes.len() < step {
                 break;
             }
             position += step as u64;
         }
-        self.files.push(path);
-        Ok(())
+        self.files.push(path.to_path_buf());
+        Ok(stated)
     }
 
     fn note_frames(&mut self, bytes: &[u8], from: u64) {
@@ -162,16 +201,20 @@ async fn open_file(path: &Path) -> Result<File, StoreError> {
 }
 
 /// The frames speak for themselves, so a file with a damaged header is still read.
-fn check_header(path: &Path, bytes: &[u8], summary: &mut RecoverySummary) -> Result<(), RecoveryError> {
+fn check_header(
+    path: &Path,
+    bytes: &[u8],
+    summary: &mut RecoverySummary,
+) -> Result<Option<u64>, RecoveryError> {
     match journal_file::decode(bytes) {
-        Ok(_) => Ok(()),
+        Ok(stated) => Ok(Some(stated)),
         Err(error @ FormatError::Version(_)) => {
             Err(RecoveryError::Format { path: path.to_path_buf(), error })
         }
         Err(error) => {
             let reason = format!("journal file header: {error}");
             Journals::note(summary, Damage { path: path.to_path_buf(), offset: 0, partition: None, reason });
-            Ok(())
+            Ok(None)
         }
     }
 }

@@ -12,10 +12,23 @@ use crate::format::mark::Mark;
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The frames to replay: for each journal, in order.
-pub(super) struct Plan {
-    pub(super) frames: Vec<Vec<FrameAt>>,
+pub(crate) struct Plan {
+    pub(crate) frames: Vec<Vec<FrameAt>>,
+    /// Where a journal's tail was cut.
+    pub(crate) torn: Vec<TornTail>,
+    /// Where each partition's log ends, with what is to be replayed.
+    pub(crate) ends: BTreeMap<PartitionId, i64>,
+}
+
+/// A frame whose commit had not ended: nobody was told of it, nor of any behind it.
+pub(crate) struct TornTail {
+    pub(crate) path: PathBuf,
+    pub(crate) offset: u64,
+    pub(crate) sequence: u64,
+    pub(crate) bytes: u64,
 }
 
 /// An entry of a frame that was walked to its end.
@@ -33,6 +46,7 @@ pub(super) enum FrameItem {
 }
 
 impl FrameItem {
+    /// Whether nothing is wrong with it as far as it can tell itself.
     fn is_sound(&self) -> bool {
         match self {
             FrameItem::Entry(entry) => entry.sound,
@@ -86,53 +100,56 @@ pub(super) async fn verify(
         known.chain(own).map(|point| (point.id, Tracked { end: point.next_offset, suspect: false }));
     let tracked = tracked.collect();
     let mut verifier = Verifier { places, tracked, summary };
-    let mut plan = Plan { frames: Vec::new() };
+    let (mut frames, mut torn) = (Vec::new(), Vec::new());
     for (number, journal) in journals.journals.iter().enumerate() {
-        plan.frames.push(verifier.journal(number, journal).await?);
+        frames.push(verifier.journal(number, journal, &mut torn).await?);
     }
-    Ok(plan)
+    let ends = verifier.tracked.iter().map(|(id, tracked)| (*id, tracked.end)).collect();
+    Ok(Plan { frames, torn, ends })
 }
 
 impl Verifier<'_> {
-    async fn journal(&mut self, number: usize, journal: &OldJournal) -> Result<Vec<FrameAt>, RecoveryError> {
-        let identity = journal.checkpoint.journal;
+    async fn journal(
+        &mut self,
+        number: usize,
+        journal: &OldJournal,
+        torn: &mut Vec<TornTail>,
+    ) -> Result<Vec<FrameAt>, RecoveryError> {
         let proven = journal.frames.iter().map(|frame| frame.shows_durable).max().unwrap_or(0);
         let mut expected = journal.checkpoint.journal_from;
-        let mut loaded: Option<(usize, Bytes)> = None;
+        let mut reader = FrameReader { journal, loaded: None };
         let mut whole = Vec::new();
-        for frame in &journal.frames {
-            if frame.sequence < expected {
-                continue;
-            }
-            let image = match loaded.take_if(|(file, _)| *file == frame.file) {
-                Some((_, image)) => image,
-                None => journal.load(frame.file).await?,
-            };
-            let bytes = image.get(frame.offset as usize..).unwrap_or_default();
+        for places in journal.frames.chunk_by(|one, next| one.sequence == next.sequence) {
+            let (frame, items) = reader.read(places).await?;
             if frame.sequence > expected && expected <= proven {
                 let reason = format!("frames {expected} to {} are missing before it", frame.sequence - 1);
-                self.hole(number, journal, frame, &reason);
+                self.hole(number, journal, &frame, &reason);
             }
             let follows = frame.sequence <= expected.max(proven + 1);
-            match read_frame(identity, bytes, frame.sequence) {
+            match items {
                 Ok(items) if follows && items.iter().all(FrameItem::is_sound) => {
-                    self.accept(journal, frame, &items);
-                    whole.push(*frame);
+                    self.accept(journal, &frame, &items);
+                    whole.push(frame);
                 }
                 // Nobody was told of it, nor of anything behind it.
                 _ if frame.sequence > proven => {
-                    self.summary.torn_tail_bytes += torn_bytes(bytes);
+                    let bytes = torn_bytes(&reader.bytes(&frame).await?);
+                    self.summary.torn_tail_bytes += bytes;
+                    let FrameAt { sequence, offset, .. } = frame;
+                    torn.push(TornTail { path: journal.files[frame.file].clone(), offset, sequence, bytes });
                     break;
                 }
                 Ok(items) => {
-                    self.accept(journal, frame, &items);
+                    self.accept(journal, &frame, &items);
                     self.summary.journal_damaged = true;
-                    whole.push(*frame);
+                    whole.push(frame);
                 }
-                Err(error) => self.hole(number, journal, frame, &error.to_string()),
+                Err(error) => self.hole(number, journal, &frame, &error.to_string()),
             }
             expected = frame.sequence + 1;
-            loaded = Some((frame.file, image));
+        }
+        if journal.is_cut {
+            self.suspect_all(number);
         }
         self.quarantine_suspects(journal);
         Ok(whole)
@@ -148,6 +165,10 @@ impl Verifier<'_> {
                     continue;
                 }
             };
+            let is_own = self.places.contains_key(&entry.id());
+            if !is_own && !sound {
+                self.name_unsound(journal, frame, *at, entry);
+            }
             let Some(tracked) = self.tracked.get_mut(&entry.id()) else { continue };
             let (base, next) = (entry.header.base_offset, entry.header.next_offset());
             let end = tracked.end;
@@ -164,10 +185,24 @@ impl Verifier<'_> {
                 None
             };
             match wrong {
-                None => tracked.suspect = false,
+                None => {
+                    tracked.suspect = false;
+                    if is_own && !sound {
+                        self.name_unsound(journal, frame, *at, entry);
+                    }
+                }
                 Some(reason) => self.damaged(entry.id(), journal, frame, *at as u64, reason),
             }
         }
+    }
+
+    /// Names a damaged batch that quarantines nobody here: it is in a segment already, of a deleted topic, or of another
+    /// shard, which cannot be told apart.
+    fn name_unsound(&mut self, journal: &OldJournal, frame: &FrameAt, at: usize, entry: &Entry) {
+        let path = journal.files[frame.file].clone();
+        let reason = format!("the batch at offset {} of {} is damaged", entry.header.base_offset, entry.id());
+        let offset = frame.offset + at as u64;
+        Journals::note(self.summary, Damage { path, offset, partition: None, reason });
     }
 
     /// A mark says that the segments have everything below it. What an older checkpoint knows of them is less.
@@ -205,6 +240,11 @@ impl Verifier<'_> {
             reason: format!("frame {}: {reason}", frame.sequence),
         };
         Journals::note(self.summary, damage);
+        self.suspect_all(number);
+    }
+
+    /// Everybody whose entries may have been in a part of a journal that is lost.
+    fn suspect_all(&mut self, number: usize) {
         let may_be_there = |place: &&Place| place.journal.is_none_or(|journal| journal == number);
         for place in self.places.values().filter(may_be_there) {
             let tracked = self.tracked.get_mut(&place.spec.id).expect("every place is tracked");
@@ -223,6 +263,67 @@ impl Verifier<'_> {
                 place.damaged(journal.dir.clone(), reason, self.summary);
             }
         }
+    }
+}
+
+/// Reads frames out of the files of one journal, of which it holds the last one asked for.
+struct FrameReader<'a> {
+    journal: &'a OldJournal,
+    loaded: Option<(usize, Bytes)>,
+}
+
+impl FrameReader<'_> {
+    /// The frame that begins in one of these places. A block that was written where it does not belong shows a header
+    /// twice: the frame is where it is whole.
+    async fn read(
+        &mut self,
+        places: &[FrameAt],
+    ) -> Result<(FrameAt, Result<Vec<FrameItem>, FrameError>), RecoveryError> {
+        let mut best = self.read_at(&places[0]).await?;
+        let mut place = places[0];
+        for other in &places[1..] {
+            if soundness(&best) == Soundness::Sound {
+                break;
+            }
+            let read = self.read_at(other).await?;
+            if soundness(&read) > soundness(&best) {
+                (place, best) = (*other, read);
+            }
+        }
+        Ok((place, best))
+    }
+
+    async fn read_at(
+        &mut self,
+        frame: &FrameAt,
+    ) -> Result<Result<Vec<FrameItem>, FrameError>, RecoveryError> {
+        let bytes = self.bytes(frame).await?;
+        Ok(read_frame(self.journal.checkpoint.journal, &bytes, frame.sequence))
+    }
+
+    /// From the frame's first byte to the file's end.
+    async fn bytes(&mut self, frame: &FrameAt) -> Result<Bytes, RecoveryError> {
+        let image = match self.loaded.take_if(|(file, _)| *file == frame.file) {
+            Some((_, image)) => image,
+            None => self.journal.load(frame.file).await?,
+        };
+        self.loaded = Some((frame.file, image.clone()));
+        Ok(image.slice(image.len().min(frame.offset as usize)..))
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Soundness {
+    NotWhole,
+    Unsound,
+    Sound,
+}
+
+fn soundness(read: &Result<Vec<FrameItem>, FrameError>) -> Soundness {
+    match read {
+        Err(_) => Soundness::NotWhole,
+        Ok(items) if items.iter().all(FrameItem::is_sound) => Soundness::Sound,
+        Ok(_) => Soundness::Unsound,
     }
 }
 
