@@ -50,7 +50,7 @@ impl PartialIndex {
 
     /// Notes a batch at `position`, behind all noted before: its base offset and the next one's, and its largest timestamp.
     pub(super) fn push(&mut self, offsets: (i64, i64), max_timestamp: i64, position: u64) {
-        push(&mut self.index, offsets, max_timestamp, position);
+        push(&mut self.index, offsets, max_timestamp, position, false);
     }
 
     pub(super) fn cover(&mut self, position: u64) {
@@ -99,8 +99,25 @@ impl PartialIndex {
     }
 }
 
-fn push(index: &mut Index, (base_offset, next_offset): (i64, i64), max_timestamp: i64, position: u64) {
-    let far = |last: &IndexEntry| position - u64::from(last.position) >= INDEX_INTERVAL_BYTES;
+/// Where an index is made whole from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// Its file, and the segment for the rest.
+    File,
+    /// The segment alone. Where damage is in the way, the entries of an index that is not trusted say where to go on: they
+    /// are believed as far as what stands there agrees.
+    Segment { hints: &'a [IndexEntry] },
+}
+
+fn push(
+    index: &mut Index,
+    (base_offset, next_offset): (i64, i64),
+    max_timestamp: i64,
+    position: u64,
+    must_be_found: bool,
+) {
+    let far =
+        |last: &IndexEntry| must_be_found || position - u64::from(last.position) >= INDEX_INTERVAL_BYTES;
     if index.entries.last().is_none_or(far) {
         let relative = base_offset - index.segment_base;
         index.entries.push(IndexEntry {
@@ -119,7 +136,7 @@ impl Segment {
         if let Some(place) = self.index.borrow().place_of(offset) {
             return Ok(place);
         }
-        self.complete_index(true).await?;
+        self.complete_index(Source::File).await?;
         let first = Place { position: FIRST_ENTRY, base_offset: Some(self.base_offset) };
         Ok(self.index.borrow().place_of(offset).unwrap_or(first))
     }
@@ -129,39 +146,43 @@ impl Segment {
         if !self.index.borrow().from_file {
             return Ok(false);
         }
-        *self.index.borrow_mut() = PartialIndex::from(self.base_offset, self.written(), self.end_offset());
-        self.complete_index(false).await?;
+        let unknown = PartialIndex::from(self.base_offset, self.written(), self.end_offset());
+        let hints = self.index.replace(unknown).index.entries;
+        self.complete_index(Source::Segment { hints: &hints }).await?;
         Ok(true)
     }
 
     /// The offset from which on to look for the first batch with a timestamp of at least `timestamp`, if there is one.
     pub(crate) async fn offset_of_time(&self, timestamp: i64) -> Result<Option<i64>, SegmentError> {
-        self.complete_index(true).await?;
+        self.complete_index(Source::File).await?;
         Ok(self.index.borrow().offset_of_time(timestamp))
     }
 
     /// The largest timestamp of the segment's batches; `i64::MAX` if some of them cannot be read.
     pub(crate) async fn newest_timestamp(&self) -> Result<i64, SegmentError> {
-        self.complete_index(true).await?;
+        self.complete_index(Source::File).await?;
         Ok(self.index.borrow().index.max_timestamp)
     }
 
     /// Makes the index whole: from its file, if that is to be used, as far as it is good; the rest by scanning.
-    async fn complete_index(&self, use_file: bool) -> Result<(), SegmentError> {
+    async fn complete_index(&self, source: Source<'_>) -> Result<(), SegmentError> {
         let _indexing = self.indexing.acquire().await;
         // Sealing and closing the segment meanwhile makes another index: then this goes round once more.
         while !self.index.borrow().is_whole() {
-            self.extend_index_back(use_file).await?;
+            self.extend_index_back(source).await?;
         }
         Ok(())
     }
 
-    async fn extend_index_back(&self, use_file: bool) -> Result<(), SegmentError> {
+    async fn extend_index_back(&self, source: Source<'_>) -> Result<(), SegmentError> {
         let (position, offset) = {
             let index = self.index.borrow();
             (index.from_position, index.from_offset)
         };
-        let loaded = if use_file { self.load_index(position, offset).await } else { None };
+        let (loaded, hints) = match source {
+            Source::File => (self.load_index(position, offset).await, &[][..]),
+            Source::Segment { hints } => (None, hints),
+        };
         let from_file = loaded.is_some();
         let covered = loaded.as_ref().map_or(FIRST_ENTRY, |index| index.covered_bytes);
         count(match &loaded {
@@ -169,7 +190,7 @@ impl Segment {
             None => &self.context.counters.index_rebuilds,
         });
         let front = loaded.unwrap_or_else(|| Index::empty(self.base_offset));
-        let mut front = self.scan(front, position).await?;
+        let mut front = self.scan(front, position, hints).await?;
         if front.next_offset < offset {
             // Damage ended the scan early. What stands behind it counts as new as can be: retention keeps it, and whoever
             // looks for a time reads on to the damage and is told.
@@ -194,10 +215,12 @@ impl Segment {
         fits.then_some(index)
     }
 
-    /// Goes on from what `index` covers to `until`. Damage ends it early.
-    async fn scan(&self, mut index: Index, until: u64) -> Result<Index, SegmentError> {
+    /// Goes on from what `index` covers to `until`. Damage ends it early, unless a hint leads behind it.
+    async fn scan(&self, mut index: Index, until: u64, hints: &[IndexEntry]) -> Result<Index, SegmentError> {
         let mut cursor = Cursor { position: index.covered_bytes, expected: None };
         let mut len = SCAN_READ_BYTES;
+        // Where an index from a file ends, and behind damage, an entry must be found again.
+        let mut must_be_found = index.covered_bytes > FIRST_ENTRY;
         while cursor.position < until {
             let (bytes, from) = self.read_blocks(cursor.position, len).await?;
             let begun = cursor.position;
@@ -207,7 +230,8 @@ impl Segment {
                     Found::Entry(at, entry) if from + (at as u64) < until => {
                         let header = &entry.header;
                         let offsets = (header.base_offset, header.next_offset());
-                        push(&mut index, offsets, header.max_timestamp, from + at as u64);
+                        push(&mut index, offsets, header.max_timestamp, from + at as u64, must_be_found);
+                        must_be_found = false;
                     }
                     end => break end,
                 }
@@ -217,7 +241,18 @@ impl Segment {
                     len = need + BLOCK_BYTES
                 }
                 Found::End { .. } if cursor.position > begun => len = SCAN_READ_BYTES,
-                _ => break,
+                Found::Damage(_) | Found::End { .. } => {
+                    let Some(hint) = hints.iter().find(|hint| u64::from(hint.position) > cursor.position)
+                    else {
+                        break;
+                    };
+                    let offset = self.base_offset + i64::from(hint.relative_offset);
+                    cursor = Cursor { position: hint.position.into(), expected: Some(offset) };
+                    // What was skipped counts as new as can be: see `extend_index_back`.
+                    index.max_timestamp = i64::MAX;
+                    (must_be_found, len) = (true, SCAN_READ_BYTES);
+                }
+                Found::Entry(..) => break,
             }
         }
         index.covered_bytes = until;
