@@ -6,6 +6,7 @@
 
 mod acceptor;
 mod acks;
+pub mod check;
 pub mod config;
 mod connection;
 mod controller;

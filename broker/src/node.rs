@@ -4,6 +4,7 @@
 //! activate the shards → drop the previous epoch → accept. A crash at any step leaves a folder from which the
 //! next start recovers the same records.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,9 @@ use std::time::Duration;
 
 use ringlog_reactor::net::Listener;
 use ringlog_reactor::{CoreConfig, CoreThread, fs, launch, mailbox, now, probe, signal, spawn};
-use ringlog_storage::{PreviousEpoch, RecoverySummary, keep_damaged_epoch, remove_epoch, remove_topic};
+use ringlog_storage::{
+    Damage, PreviousEpoch, RecoverySummary, keep_damaged_epoch, remove_epoch, remove_topic,
+};
 
 use crate::config::{BrokerConfig, ConfigError};
 use crate::controller::HOME_SHARD;
@@ -22,6 +25,9 @@ use crate::limits::{MAILBOX_MESSAGES, MAX_SHARDS};
 use crate::metadata::{Metadata, MetadataError};
 use crate::peers::{PeerMessage, Peers, RecoveryPlan};
 use crate::{acceptor, shard};
+
+/// The file of a data folder that the running broker has locked.
+pub(crate) const LOCK_NAME: &str = "LOCK";
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +105,11 @@ impl fmt::Display for StartSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let frames = self.recovery.iter().map(|shard| shard.replayed_frames).sum::<u64>() as usize;
         let records = self.recovery.iter().map(|shard| shard.replayed_records).sum::<u64>() as usize;
-        let damaged: usize = self.recovery.iter().map(|shard| shard.damage.len()).sum();
+        // What is wrong with a journal is found by every shard.
+        let damaged: BTreeSet<_> =
+            self.recovery.iter().flat_map(|shard| &shard.damage).map(place_of).collect();
+        let damaged = damaged.len();
+        let quarantined: usize = self.recovery.iter().map(|shard| shard.quarantined.len()).sum();
         let count = |number: usize, noun| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
         write!(f, "listening on {}, {}", self.address, count(self.shards as usize, "shard"))?;
         write!(f, ", {}, {}", count(self.topics, "topic"), count(self.partitions, "partition"))?;
@@ -110,8 +120,15 @@ impl fmt::Display for StartSummary {
         if damaged > 0 {
             write!(f, ", {} DAMAGED: see above", count(damaged, "place"))?;
         }
+        if quarantined > 0 {
+            write!(f, ", {} QUARANTINED: see above", count(quarantined, "partition"))?;
+        }
         write!(f, ", ready in {} ms", self.took.as_millis())
     }
+}
+
+fn place_of(damage: &Damage) -> (&Path, u64) {
+    (&damage.path, damage.offset)
 }
 
 /// A running node.
@@ -262,7 +279,7 @@ async fn run(
 async fn take_folder(path: &Path) -> Result<fs::LockedFile, StartError> {
     let unusable = |source| StartError::DataDir { path: path.to_path_buf(), source };
     make_durable_folder(path).await.map_err(unusable)?;
-    let lock = fs::lock(path.join("LOCK")).map_err(unusable)?;
+    let lock = fs::lock(path.join(LOCK_NAME)).map_err(unusable)?;
     lock.ok_or_else(|| StartError::InUse { path: path.to_path_buf() })
 }
 

@@ -8,6 +8,7 @@
 //! - Large batches: [`Store::append_owned`] → `partition::runs` → `bulk` (written into their segment, then a mark in the journal).
 //! - [`Partition::read`] → `partition::tail` or `segment::read` through `cache`.
 //! - `checkpoint` flushes tails into segments (`partition::flush`, `segment::write`), syncs them and frees `journal_files`.
+//! - [`check`](check::check) looks at a folder at rest, by the reading half of `recovery` and by `segment::walk`.
 //! - [`recover`] replays journals over segments; [`Recovered::activate`] opens the new epoch's journal.
 //! - `format` is the bytes; `limits` every bound.
 //!
@@ -21,6 +22,7 @@
 mod activate;
 mod bulk;
 mod cache;
+pub mod check;
 mod checkpoint;
 mod commit;
 mod config;

@@ -10,6 +10,8 @@ pub enum Failure {
     OutputClosed,
     /// What to tell the user.
     Said(String),
+    /// What to tell the user: not even begun, which is another thing than begun and not good.
+    Refused(String),
     /// The user has been told already, by the output itself.
     Told,
 }
@@ -18,6 +20,11 @@ impl Failure {
     /// A failure with words for the user.
     pub fn said(what: impl fmt::Display) -> Failure {
         Failure::Said(what.to_string())
+    }
+
+    /// A refusal with words for the user.
+    pub fn refused(what: impl fmt::Display) -> Failure {
+        Failure::Refused(what.to_string())
     }
 
     /// A failed write to standard output.
@@ -31,7 +38,7 @@ impl Failure {
     /// The words of the failure, where it has some.
     pub fn words(&self) -> &str {
         match self {
-            Failure::Said(what) => what,
+            Failure::Said(what) | Failure::Refused(what) => what,
             Failure::OutputClosed | Failure::Told => "",
         }
     }
@@ -43,6 +50,10 @@ impl Failure {
             Failure::Said(what) => {
                 eprintln!("ringlog: {what}");
                 ExitCode::FAILURE
+            }
+            Failure::Refused(what) => {
+                eprintln!("ringlog: {what}");
+                ExitCode::from(2)
             }
             Failure::Told => ExitCode::FAILURE,
         }

@@ -1,9 +1,11 @@
 //! The command line. Each subcommand is a file; this one holds what they share: the list of them, the way to
 //! a broker, logging and exit codes.
 //!
-//! Exit codes: 0 done; 1 not done, or not all of it, and standard error says what; 2 a wrong command line.
+//! Exit codes: 0 done; 1 not done, or not all of it, and standard error says what; 2 a wrong command line, or
+//! nothing that could be looked at.
 //! Standard output carries data and nothing else; everything for people goes to standard error.
 
+mod check;
 mod consume;
 mod demo;
 mod doctor;
@@ -42,6 +44,7 @@ enum Command {
     Produce(produce::ProduceArgs),
     Consume(consume::ConsumeArgs),
     Doctor(doctor::DoctorArgs),
+    Check(check::CheckArgs),
 }
 
 /// The way to a broker, for the subcommands that talk to one.
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Check(args) => check::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod check;
 mod consume;
 mod crash;
 mod demo;

@@ -1,0 +1,112 @@
+//! What lies in the folders beside what is known: told, and left alone.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use ringlog_reactor::fs::{self, DirEntry};
+
+use super::{CheckReport, Known};
+use crate::config::PreviousEpoch;
+use crate::error::{RecoveryError, StoreError};
+use crate::layout;
+use crate::recovery::{Place, Survey};
+
+const LEFT_ALONE: &str = "a start leaves it alone";
+
+/// Lists the folders of journals and topics.
+pub(super) async fn look(
+    data_dir: &Path,
+    known: &Known,
+    survey: &Survey,
+    report: &mut CheckReport,
+) -> Result<(), RecoveryError> {
+    look_at_journals(data_dir, known.previous, report).await?;
+    look_at_topics(data_dir, known, report).await?;
+    for place in survey.places.values() {
+        look_at_partition(place, report).await?;
+    }
+    Ok(())
+}
+
+async fn look_at_journals(
+    data_dir: &Path,
+    previous: Option<PreviousEpoch>,
+    report: &mut CheckReport,
+) -> Result<(), RecoveryError> {
+    let live = previous.map(|previous| layout::epoch_dir(data_dir, previous.epoch));
+    let next = layout::epoch_dir(data_dir, previous.map_or(1, |previous| previous.epoch + 1));
+    for (path, _) in list(&layout::journals_dir(data_dir)).await? {
+        let is_damaged = path.extension().is_some_and(|extension| extension == "damaged");
+        match () {
+            () if Some(&path) == live.as_ref() => {}
+            () if path == next => {
+                report.note(path, "journals of a start that did not end", "the next start makes them again");
+            }
+            () if is_damaged => {
+                report.note(path, "journals that were kept because there was damage in them", LEFT_ALONE);
+            }
+            () => report.note(path, "journals of an epoch that is not the live one", LEFT_ALONE),
+        }
+    }
+    Ok(())
+}
+
+async fn look_at_topics(
+    data_dir: &Path,
+    known: &Known,
+    report: &mut CheckReport,
+) -> Result<(), RecoveryError> {
+    let deleted: BTreeSet<PathBuf> =
+        known.deleted.iter().map(|(name, id)| layout::topic_dir(data_dir, name, *id)).collect();
+    let known: BTreeSet<PathBuf> =
+        known.partitions.iter().map(|spec| layout::partition_dir(data_dir, spec)).collect();
+    let topics: BTreeSet<&Path> = known.iter().filter_map(|partition| partition.parent()).collect();
+    for (topic, _) in list(&layout::topics_dir(data_dir)).await? {
+        if deleted.contains(&topic) {
+            report.note(topic, "a folder of a deleted topic", "a start removes it");
+            continue;
+        }
+        if !topics.contains(topic.as_path()) {
+            report.note(topic, "a folder of no topic that the metadata knows", LEFT_ALONE);
+            continue;
+        }
+        for (partition, _) in list(&topic).await? {
+            if !known.contains(&partition) {
+                report.note(partition, "a folder of no partition that the metadata knows", LEFT_ALONE);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn look_at_partition(place: &Place, report: &mut CheckReport) -> Result<(), RecoveryError> {
+    let set_aside = match place.is_quarantined() {
+        true => LEFT_ALONE,
+        false => "a start puts it aside and then removes it: what of it was acknowledged is in the journal",
+    };
+    for (path, entry) in list(&place.dir).await? {
+        let base = layout::segment_base(&entry.name).or_else(|| layout::index_base(&entry.name));
+        match base {
+            Some(base) if place.unknown.contains(&base) => {
+                report.note(path, "of a segment that neither checkpoint nor mark knows", set_aside);
+            }
+            Some(base) if place.knows(base) => {}
+            Some(_) => report.note(path, "an index without its segment", LEFT_ALONE),
+            None if layout::is_unsynced_file(&entry.name) => {
+                report.note(path, "put aside by an earlier start", set_aside);
+            }
+            None => report.note(path, "not a file of Ringlog's, or one that was not finished", LEFT_ALONE),
+        }
+    }
+    Ok(())
+}
+
+/// What is in a folder; nothing, if there is none.
+async fn list(dir: &Path) -> Result<Vec<(PathBuf, DirEntry)>, RecoveryError> {
+    match fs::read_dir(dir).await {
+        Ok(entries) => Ok(entries.into_iter().map(|entry| (dir.join(&entry.name), entry)).collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(StoreError::io("listing", dir)(error).into()),
+    }
+}
