@@ -3,9 +3,10 @@
 //! Invariants:
 //! - `now` differs from `durable` only in sectors that are `dirty`, whose sync has failed, or whose write the disk has
 //!   lost. The latter two are gone after a crash whatever is synced later, as on Linux (Rebello et al., ATC'20).
-//! - A page that is absent is all zeros, so a pre-zeroed file costs nothing.
+//! - A page that is absent is all zeros, so a pre-zeroed file costs nothing. A page that was synced as a whole is one
+//!   memory in both, until it is written again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::clock::Random;
@@ -14,7 +15,12 @@ use crate::clock::Random;
 pub(in super::super) const PAGE: usize = 4096;
 /// What is written at once even in a crash, in bytes.
 pub(super) const SECTOR: usize = 512;
-const SECTORS_PER_PAGE: u64 = (PAGE / SECTOR) as u64;
+const SECTORS_PER_PAGE: usize = PAGE / SECTOR;
+
+/// Some sectors of one page, a bit for each.
+type Sectors = u8;
+const ALL: Sectors = Sectors::MAX;
+const _: () = assert!(SECTORS_PER_PAGE == Sectors::BITS as usize, "a bit for each");
 
 type Pages = BTreeMap<u64, Rc<[u8; PAGE]>>;
 
@@ -24,7 +30,8 @@ pub(super) struct Content {
     durable: Pages,
     len: u64,
     durable_len: u64,
-    dirty: BTreeSet<u64>,
+    /// By page; none is empty.
+    dirty: BTreeMap<u64, Sectors>,
 }
 
 impl Content {
@@ -51,12 +58,31 @@ impl Content {
             if !known && piece.iter().all(|&byte| byte == 0) {
                 continue;
             }
+            if let Ok(whole) = <[u8; PAGE]>::try_from(piece) {
+                self.now.insert(page, Rc::new(whole));
+                continue;
+            }
             let target = Rc::make_mut(self.now.entry(page).or_insert_with(|| Rc::new([0; PAGE])));
             target[within..within + piece.len()].copy_from_slice(piece);
         }
+        self.soil(offset, bytes.len());
         if !bytes.is_empty() {
-            self.dirty.extend(sectors(offset, bytes.len()));
             self.len = self.len.max(offset + bytes.len() as u64);
+        }
+    }
+
+    fn soil(&mut self, offset: u64, len: usize) {
+        for (page, within, span) in pages(offset, len) {
+            *self.dirty.entry(page).or_default() |= sectors(within, span.len());
+        }
+    }
+
+    fn clean(&mut self, page: u64, sectors: Sectors) {
+        if let Some(dirty) = self.dirty.get_mut(&page) {
+            *dirty &= !sectors;
+            if *dirty == 0 {
+                self.dirty.remove(&page);
+            }
         }
     }
 
@@ -65,16 +91,17 @@ impl Content {
         if len == 0 {
             return;
         }
-        for sector in sectors(offset, len) {
-            self.keep(sector);
-            self.dirty.remove(&sector);
+        for (page, within, span) in pages(offset, len) {
+            let sectors = sectors(within, span.len());
+            self.keep(page, sectors);
+            self.clean(page, sectors);
         }
         self.durable_len = self.durable_len.max(offset + len as u64);
     }
 
     pub(super) fn sync(&mut self) {
-        for sector in std::mem::take(&mut self.dirty) {
-            self.keep(sector);
+        for (page, sectors) in std::mem::take(&mut self.dirty) {
+            self.keep(page, sectors);
         }
         self.durable_len = self.len;
     }
@@ -86,11 +113,8 @@ impl Content {
 
     /// The same for a write that should have been synced at once.
     pub(super) fn sync_range_fails(&mut self, offset: u64, len: usize) {
-        if len == 0 {
-            return;
-        }
-        for sector in sectors(offset, len) {
-            self.dirty.remove(&sector);
+        for (page, within, span) in pages(offset, len) {
+            self.clean(page, sectors(within, span.len()));
         }
     }
 
@@ -116,48 +140,45 @@ impl Content {
                     Rc::make_mut(found)[within..within + span.len()].fill(0);
                 }
             }
-            self.dirty.extend(sectors(len, gap));
+            self.soil(len, gap);
         }
         self.len = len;
     }
 
-    /// One sector, from what is now to what is durable.
-    fn keep(&mut self, sector: u64) {
-        let page = sector / SECTORS_PER_PAGE;
-        let within = (sector % SECTORS_PER_PAGE) as usize * SECTOR;
-        let range = within..within + SECTOR;
-        match self.now.get(&page) {
-            Some(now) => {
-                let target = self.durable.entry(page).or_insert_with(|| Rc::new([0; PAGE]));
-                Rc::make_mut(target)[range.clone()].copy_from_slice(&now[range]);
+    /// Some sectors of a page, from what is now to what is durable.
+    fn keep(&mut self, page: u64, sectors: Sectors) {
+        let now = self.now.get(&page);
+        if sectors == ALL {
+            match now {
+                Some(now) => drop(self.durable.insert(page, Rc::clone(now))),
+                None => drop(self.durable.remove(&page)),
             }
-            None => {
-                if let Some(target) = self.durable.get_mut(&page) {
-                    Rc::make_mut(target)[range].fill(0);
-                }
+            return;
+        }
+        if sectors == 0 || (now.is_none() && !self.durable.contains_key(&page)) {
+            return;
+        }
+        let target = Rc::make_mut(self.durable.entry(page).or_insert_with(|| Rc::new([0; PAGE])));
+        for sector in each(sectors) {
+            let range = sector * SECTOR..(sector + 1) * SECTOR;
+            match now {
+                Some(now) => target[range.clone()].copy_from_slice(&now[range]),
+                None => target[range].fill(0),
             }
         }
     }
 
     /// The power fails. Of each dirty page all, nothing, or any of its sectors got through; about `percent` in all.
     pub(super) fn crash(&mut self, random: &Random, percent: u64) {
-        let dirty = std::mem::take(&mut self.dirty);
-        let mut at = None;
-        let mut fate = Fate::Lost;
-        for sector in dirty {
-            let page = sector / SECTORS_PER_PAGE;
-            if at != Some(page) {
-                at = Some(page);
-                fate = Fate::draw(random, percent);
-            }
-            let kept = match fate {
-                Fate::Kept => true,
-                Fate::Lost => false,
-                Fate::Torn => random.below(2) == 0,
+        for (page, dirty) in std::mem::take(&mut self.dirty) {
+            let kept = match Fate::draw(random, percent) {
+                Fate::Kept => dirty,
+                Fate::Lost => 0,
+                Fate::Torn => {
+                    each(dirty).filter(|_| random.below(2) == 0).fold(0, |kept, sector| kept | 1 << sector)
+                }
             };
-            if kept {
-                self.keep(sector);
-            }
+            self.keep(page, kept);
         }
         if self.len != self.durable_len && random.below(100) < percent {
             self.durable_len = self.len;
@@ -220,9 +241,14 @@ fn pages(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops:
     })
 }
 
-fn sectors(offset: u64, len: usize) -> std::ops::RangeInclusive<u64> {
-    let size = SECTOR as u64;
-    offset / size..=(offset + len as u64 - 1) / size
+/// The sectors that a piece of a page touches. It is not empty.
+fn sectors(within: usize, len: usize) -> Sectors {
+    let (first, last) = (within / SECTOR, (within + len - 1) / SECTOR);
+    (ALL << first) & (ALL >> (SECTORS_PER_PAGE - 1 - last))
+}
+
+fn each(sectors: Sectors) -> impl Iterator<Item = usize> {
+    (0..SECTORS_PER_PAGE).filter(move |sector| sectors & 1 << sector != 0)
 }
 
 #[cfg(test)]
@@ -250,6 +276,30 @@ mod tests {
         content.crash(&Random::new(1), 0);
         assert_eq!(content.read(0, PAGE), [0; PAGE]);
         assert_eq!(content.read(PAGE as u64, PAGE), [2; PAGE]);
+    }
+
+    #[test]
+    fn a_piece_touches_the_sectors_it_overlaps() {
+        assert_eq!(sectors(0, PAGE), ALL);
+        assert_eq!(sectors(0, 1), 0b1);
+        assert_eq!(sectors(SECTOR - 1, 2), 0b11);
+        assert_eq!(sectors(7 * SECTOR, SECTOR), 0b1000_0000);
+        assert_eq!(each(0b1010).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn a_page_that_is_written_after_its_sync_is_as_it_was_after_a_crash() {
+        let mut content = Content::default();
+        content.write(0, &[1; PAGE]);
+        content.sync_range(0, PAGE);
+        content.write(10, &[2; 10]);
+        content.write(SECTOR as u64, &[3; SECTOR]);
+        content.sync_range(SECTOR as u64, SECTOR);
+        assert_eq!(content.read(10, 1), [2]);
+        content.crash(&Random::new(1), 0);
+        assert_eq!(content.read(0, SECTOR), [1; SECTOR]);
+        assert_eq!(content.read(SECTOR as u64, SECTOR), [3; SECTOR]);
+        assert_eq!(content.read(2 * SECTOR as u64, SECTOR), [1; SECTOR]);
     }
 
     #[test]
