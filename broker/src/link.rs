@@ -120,7 +120,7 @@ impl Link {
 
     async fn answer(self: Rc<Self>, shard: Rc<Shard>) {
         let mut pieces = Vec::new();
-        while self.session.outbox().take(&mut pieces).await {
+        while self.session.outbox().take_frames(&mut pieces).await {
             self.unsettled.set(pieces.iter().map(Bytes::len).sum());
             let pieces = std::mem::take(&mut pieces);
             let replies = PeerMessage::Replies { connection: self.client, from: shard.index(), pieces };

@@ -115,6 +115,29 @@ impl Outbox {
         }
     }
 
+    /// Waits for something and moves all of it into `taken`, which is empty; false once closed. Whoever puts a frame in does not
+    /// wait in the middle of it, so these are whole frames: others may be put between them and what is taken next.
+    pub async fn take_frames(&self, taken: &mut Vec<Bytes>) -> bool {
+        loop {
+            if self.closed.get() {
+                return false;
+            }
+            let arrived = self.arrived.notified();
+            self.take_frames_now(taken);
+            if !taken.is_empty() {
+                return true;
+            }
+            arrived.await;
+        }
+    }
+
+    fn take_frames_now(&self, taken: &mut Vec<Bytes>) {
+        self.seal_small();
+        taken.extend(self.pieces.borrow_mut().drain(..));
+        let bytes: usize = taken.iter().map(Bytes::len).sum();
+        self.in_flight.set(self.in_flight.get() + bytes);
+    }
+
     /// Moves at most one gather send's worth of what is there into `taken`, which is empty.
     fn take_now(&self, taken: &mut Vec<Bytes>) {
         debug_assert!(taken.is_empty(), "what was taken before was sent");
@@ -217,6 +240,19 @@ mod tests {
         assert!(outbox.is_full(), "taken is not sent");
         outbox.sent(taken);
         assert!(!outbox.is_full());
+    }
+
+    #[test]
+    fn frames_for_another_core_are_taken_whole() {
+        let outbox = Outbox::default();
+        outbox.push_small(|to| to.extend_from_slice(b"head"));
+        outbox.push_pieces([Bytes::from(vec![0; SEND_BYTES]), Bytes::from(vec![1; SEND_BYTES])]);
+        let mut taken = Vec::new();
+        outbox.take_frames_now(&mut taken);
+        let bytes: usize = taken.iter().map(Bytes::len).sum();
+        assert_eq!(bytes, 4 + 2 * SEND_BYTES, "else frames of others get into the middle of this one");
+        outbox.sent(bytes);
+        assert_eq!(outbox.bytes.get(), 0);
     }
 
     #[test]

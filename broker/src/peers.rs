@@ -62,7 +62,7 @@ pub enum PeerMessage {
         connection: ConnectionId,
         /// By which shard.
         from: u32,
-        /// Frames, in order.
+        /// Whole frames, in order.
         pieces: Vec<Bytes>,
     },
     /// The replies went on their way: send more.

@@ -4,8 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringlog_protocol::messages::Produced;
-use ringlog_protocol::{ErrorCode, Kind, encode_with_payload};
+use ringlog_protocol::batch::{split_batches, verify_crc};
+use ringlog_protocol::messages::{Position, Produced, Subscribe, Subscribed};
+use ringlog_protocol::{ErrorCode, Kind, encode_with_payload, try_encode};
 
 use super::helpers::{Broker, folder};
 use super::wire::{Answer, Wire, batch};
@@ -143,4 +144,43 @@ fn large_batches_that_are_not_sound_are_refused_and_the_connection_goes_on() {
     }
     assert!(consumed(&broker) == [&sound, &sound, &sound].map(String::as_str));
     assert_eq!(broker.stop_by("TERM").0, Some(0));
+}
+
+#[test]
+fn frames_of_two_cores_are_not_mixed_on_one_connection() {
+    const EACH: usize = 40;
+    let data = folder();
+    let broker = Broker::start(data.path());
+    broker.create_topic("t", 2);
+    let mut reader = Wire::greeted(broker.address);
+    for partition in 0..2 {
+        let handle = reader.open("t", partition);
+        let subscribe = Subscribe { from: Position::Begin, credit_bytes: u32::MAX };
+        reader.send(&try_encode(Kind::Subscribe, 100 + partition, handle, 0, &subscribe).expect("it fits"));
+        reader.receive().message::<Subscribed>(Kind::Subscribed);
+    }
+    let address = broker.address;
+    let writer = thread::spawn(move || {
+        let mut wire = Wire::greeted(address);
+        let handles = [wire.open("t", 0), wire.open("t", 1)];
+        for number in 0..EACH {
+            for (at, handle) in handles.into_iter().enumerate() {
+                let bytes = if (number + 2 * at) % 4 == 0 { 900_000 } else { 300 };
+                wire.send(&produce_frame(2, handle, &batch(&[&line(number, bytes)])));
+            }
+        }
+        (0..2 * EACH).for_each(|_| assert!(offset_of(wire.receive()) >= 0));
+    });
+    let mut next = [0; 2];
+    while next != [EACH as i64; 2] {
+        let Answer::Frame { header, payload, .. } = reader.receive() else { panic!("closed at {next:?}") };
+        assert_eq!(header.kind, Kind::Delivery);
+        let next = &mut next[header.request as usize - 100];
+        for found in split_batches(&payload) {
+            let (header, bytes) = found.expect("whole batches");
+            assert_eq!((header.base_offset, verify_crc(&header, bytes)), (*next, Ok(())));
+            *next += 1;
+        }
+    }
+    writer.join().expect("every batch is acknowledged");
 }
