@@ -358,6 +358,17 @@ pub enum ConsumeError {
         /// The broker's words, with the range there is.
         refusal: Refusal,
     },
+    /// Records that were received are not in the log any more: their topic acknowledges in memory, and a crash of the broker took them
+    /// before they were on disk. Other records have their offsets now, or will have. Never said of a topic that acknowledges at disk.
+    #[error(
+        "partition {partition}: a crash took records of this memory-acknowledged topic that were received, at offset {offset} or before; start from `begin`, `end` or a time"
+    )]
+    Truncated {
+        /// The partition.
+        partition: u32,
+        /// Where the last batch began that was received: it does not stand there any more.
+        offset: i64,
+    },
     /// The broker refused to go on with this partition.
     #[error("partition {partition}: {refusal}")]
     Refused {
@@ -399,6 +410,7 @@ impl ConsumeError {
     pub fn partition(&self) -> Option<u32> {
         match self {
             Self::OffsetOutOfRange { partition, .. }
+            | Self::Truncated { partition, .. }
             | Self::Refused { partition, .. }
             | Self::Gone { partition, .. }
             | Self::BadBatch { partition, .. } => Some(*partition),

@@ -2,13 +2,16 @@
 //!
 //! Invariants: `next` is behind everything that was put into the inbox, so a new subscription goes on where the old one was cut, without a gap and
 //! without a repeat. Credit left plus bytes in the inbox is at most the partition's share, but for one push.
+//!
+//! A topic that acknowledges in memory can lose what was received, when its broker crashes, and have other records in those places later. So
+//! a new subscription to one begins only when the last batch that was received still stands where it stood: see `look_back`.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringlog_protocol::ErrorCode;
-use ringlog_protocol::batch::{BatchError, split_batches};
-use ringlog_protocol::messages::{Position, Subscribed};
+use ringlog_protocol::batch::{BatchError, BatchHeader, split_batches};
+use ringlog_protocol::messages::{Fetch, Opened, Position, Subscribed};
+use ringlog_protocol::{Ack, ErrorCode, Kind};
 
 use super::backoff::Backoff;
 use super::link::{Link, Trouble, nonsense};
@@ -29,6 +32,8 @@ pub(crate) struct Subscription {
 
 struct State {
     next: Position,
+    /// The last batch that was received.
+    last: Option<BatchHeader>,
     /// The broker ended the subscription.
     refused: Option<Refusal>,
     /// What came cannot be read.
@@ -51,7 +56,7 @@ impl Subscription {
             Position::Time(time_ms) => inbox.begin_at(place, 0, Some(time_ms)),
             Position::Begin | Position::End => {}
         }
-        let state = Lock::new(State { next: from, refused: None, bad: None });
+        let state = Lock::new(State { next: from, last: None, refused: None, bad: None });
         Arc::new(Self { inbox, place, partition, changed: Notify::new(), state })
     }
 
@@ -81,16 +86,47 @@ impl Subscription {
             Ok(route) => route,
             Err(error) => return self.stopped_by(error),
         };
-        let handle = match link.open_partition(&self.inbox.topic, self.partition).await {
-            Ok((handle, _)) => handle,
+        let (handle, opened) = match link.open_partition(&self.inbox.topic, self.partition).await {
+            Ok(opened) => opened,
             Err(trouble) => {
                 pool.forget(&known);
                 return self.stopped_by(AdminError::from(trouble));
             }
         };
-        let stop = self.receive(&link, handle, backoff).await;
+        let stop = match self.look_back(&link, handle, &opened).await {
+            Ok(()) => self.receive(&link, handle, backoff).await,
+            Err(stop) => stop,
+        };
         link.close_partition(handle);
         stop
+    }
+
+    /// Whether what was received is still in the log, as far as its topic does not promise that. What comes before a batch that stands in
+    /// its place does, too: a crash takes the end of a log.
+    async fn look_back(&self, link: &Link, handle: u32, opened: &Opened) -> Result<(), Stop> {
+        let Some(last) = self.state.lock().last else { return Ok(()) };
+        if opened.ack == Ack::Disk || last.base_offset < opened.start_offset {
+            return Ok(());
+        }
+        let (partition, offset) = (self.partition, last.base_offset);
+        let truncated = || Err(Stop::Failed(ConsumeError::Truncated { partition, offset }));
+        if offset >= opened.high_watermark {
+            return truncated();
+        }
+        // One batch comes whole, however large it is.
+        let fetch = Fetch { offset, max_bytes: 1, min_bytes: 0, max_wait_ms: 0 };
+        let batches = match link.ask(Kind::Fetch, handle, &fetch).await {
+            Ok(Reply::Fetched { batches, .. }) => batches,
+            Ok(other) => return Err(self.stopped_by(AdminError::from(nonsense(&other)))),
+            // Retention was faster.
+            Err(Trouble::Refused(refusal)) if refusal.code == ErrorCode::OffsetOutOfRange => return Ok(()),
+            Err(trouble) => return Err(self.stopped_by(AdminError::from(trouble))),
+        };
+        match split_batches(&batches).next() {
+            Some(Ok((found, _))) if (found.base_offset, found.crc) == (offset, last.crc) => Ok(()),
+            Some(Err(error)) => Err(Stop::Failed(self.bad_batch(offset, &error))),
+            _ => truncated(),
+        }
     }
 
     /// Receives until something stops it.
@@ -180,6 +216,7 @@ impl Subscription {
                     let last = header.base_offset + i64::from(header.last_offset_delta);
                     if last >= next {
                         batches.push(Received { header, bytes: payload.slice_ref(bytes) });
+                        state.last = Some(header);
                         next = last + 1;
                     }
                 }

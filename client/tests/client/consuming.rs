@@ -109,6 +109,35 @@ fn after_a_cut_it_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_crash_that_took_records_which_were_read_is_said_and_nothing_is_skipped() {
+    // The log ends before what was read, just there, and behind it: other records have the offsets.
+    for written_since in [0, 2, 5] {
+        let broker = FakeBroker::start(1, |_| Verdict::Serve);
+        broker.acknowledge_in_memory();
+        (0..3).for_each(|n| broker.push(0, batch([n], 0)));
+        let mut consumer = consumer(&broker, from_begin);
+        (0..3).for_each(|offset| assert_eq!(next(&mut consumer).offset, offset));
+        broker.crash(0, 1);
+        (0..written_since).for_each(|n| broker.push(0, batch([100 + n], 0)));
+        let error = block_on(consumer.next()).expect("an end has a reason").err();
+        assert_eq!(error, Some(ConsumeError::Truncated { partition: 0, offset: 2 }));
+        assert!(block_on(consumer.next()).is_none());
+    }
+}
+
+#[test]
+fn a_crash_that_took_nothing_which_was_read_is_no_trouble() {
+    let broker = FakeBroker::start(1, |_| Verdict::Serve);
+    broker.acknowledge_in_memory();
+    broker.push(0, batch(0..5, 0));
+    let mut consumer = consumer(&broker, from_begin);
+    (0..5).for_each(|offset| assert_eq!(next(&mut consumer).offset, offset));
+    broker.crash(0, 1);
+    broker.push(0, batch([9], 0));
+    assert_eq!(next(&mut consumer).offset, 5);
+}
+
+#[test]
 fn cuts_at_any_moment_lose_and_repeat_nothing() {
     // The connection is cut at every few credits, with deliveries under way.
     let broker = FakeBroker::start(1, |seen| match seen.kind {

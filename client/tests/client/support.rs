@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -71,6 +71,7 @@ pub struct FakeBroker {
     seen: Arc<Mutex<Vec<Seen>>>,
     logs: Arc<Mutex<BTreeMap<u32, Vec<Bytes>>>>,
     open: Arc<AtomicUsize>,
+    in_memory: Arc<AtomicBool>,
     control: mailbox::Sender<Control>,
 }
 
@@ -85,6 +86,8 @@ impl FakeBroker {
         let logs = Arc::new(Mutex::new(BTreeMap::new()));
         let open = Arc::new(AtomicUsize::new(0));
         let opened = Arc::clone(&open);
+        let in_memory = Arc::new(AtomicBool::new(false));
+        let at_memory = Arc::clone(&in_memory);
         let (see, keep) = (Arc::clone(&seen), Arc::clone(&logs));
         let script: Script = Box::new(script);
         let _core =
@@ -97,6 +100,7 @@ impl FakeBroker {
                     seen: see,
                     logs: keep,
                     open: opened,
+                    in_memory: at_memory,
                     connections: RefCell::default(),
                 });
                 let accepting = Rc::clone(&world);
@@ -111,7 +115,20 @@ impl FakeBroker {
                 drop(accept);
             })
             .expect("a core");
-        Self { address: address.recv().expect("the broker listens"), seen, logs, open, control }
+        Self { address: address.recv().expect("the broker listens"), seen, logs, open, in_memory, control }
+    }
+
+    /// From now on the topic acknowledges in memory.
+    pub fn acknowledge_in_memory(&self) {
+        self.in_memory.store(true, Ordering::SeqCst);
+    }
+
+    /// A crash leaves so many batches of a partition.
+    pub fn crash(&self, partition: u32, batches: usize) {
+        let mut logs = self.logs.lock().expect("no panic under the lock");
+        logs.entry(partition).or_default().truncate(batches);
+        drop(logs);
+        self.cut_all();
     }
 
     pub fn addresses(&self) -> [String; 1] {
@@ -153,6 +170,7 @@ struct World {
     seen: Arc<Mutex<Vec<Seen>>>,
     logs: Arc<Mutex<BTreeMap<u32, Vec<Bytes>>>>,
     open: Arc<AtomicUsize>,
+    in_memory: Arc<AtomicBool>,
     connections: RefCell<Vec<Rc<Connection>>>,
 }
 
@@ -399,7 +417,7 @@ impl Connection {
                     start_offset: 0,
                     high_watermark: world.end(partition),
                     max_batch_bytes: 1 << 20,
-                    ack: Ack::Disk,
+                    ack: if world.in_memory.load(Ordering::SeqCst) { Ack::Memory } else { Ack::Disk },
                 };
                 // A handle that says its partition makes scripts simple.
                 self.send(encode(Kind::Opened, request, partition + 1, 0, &opened).freeze());
@@ -410,6 +428,16 @@ impl Connection {
                     let produced = Produced { base_offset, start_offset: 0 };
                     self.send(encode(Kind::Produced, request, handle, 0, &produced).freeze());
                 }
+            }
+            Kind::Fetch => {
+                let offset = frame.message::<Fetch>().expect("a fetch").offset;
+                let logs = world.logs.lock().expect("no panic under the lock");
+                let found =
+                    logs.get(&partition).and_then(|log| log.iter().find(|batch| end_of(batch) > offset));
+                let batch = found.cloned().unwrap_or_default();
+                let fetched = Fetched { start_offset: 0, high_watermark: 0 };
+                self.send(encode_with_payload(Kind::Fetched, request, 0, 0, &fetched, batch.len()).freeze());
+                self.send(batch);
             }
             Kind::Subscribe => {
                 let subscribe = frame.message::<Subscribe>().expect("a subscribe");

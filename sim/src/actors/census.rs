@@ -140,7 +140,9 @@ impl Reading<'_> {
     fn skip(&mut self, error: &ConsumeError, open: &mut BTreeMap<u32, i64>) {
         failed(self.stage, self.topic.id, error);
         match error {
-            ConsumeError::OffsetOutOfRange { partition, .. } => drop(self.found.remove(partition)),
+            ConsumeError::OffsetOutOfRange { partition, .. } | ConsumeError::Truncated { partition, .. } => {
+                drop(self.found.remove(partition))
+            }
             ConsumeError::Refused { partition, refusal } => {
                 if refusal.code == ErrorCode::Quarantined {
                     self.damaged.push(*partition);
