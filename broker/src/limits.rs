@@ -66,6 +66,12 @@ pub const MAX_PARTITIONS: usize = 100_000;
 /// Shards of one node: the upper eight bits of a handle name the shard.
 pub const MAX_SHARDS: usize = 256;
 
+/// At start, how long a port that is in use may take to become free.
+pub const PORT_FREE_WITHIN: Duration = Duration::from_secs(1);
+
+/// And how often it is tried.
+pub const PORT_TRIED_EVERY: Duration = Duration::from_millis(10);
+
 /// At shutdown, how long replies may take to leave.
 pub const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 

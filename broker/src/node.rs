@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,14 +15,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringlog_reactor::net::Listener;
-use ringlog_reactor::{CoreConfig, CoreThread, fs, launch, mailbox, now, probe, signal, spawn};
+use ringlog_reactor::{CoreConfig, CoreThread, fs, launch, mailbox, now, probe, signal, sleep, spawn};
 use ringlog_storage::{
     Damage, PreviousEpoch, RecoverySummary, keep_damaged_epoch, remove_epoch, remove_topic,
 };
 
 use crate::config::{BrokerConfig, ConfigError};
 use crate::controller::HOME_SHARD;
-use crate::limits::{MAILBOX_MESSAGES, MAX_SHARDS};
+use crate::limits::{MAILBOX_MESSAGES, MAX_SHARDS, PORT_FREE_WITHIN, PORT_TRIED_EVERY};
 use crate::metadata::{Metadata, MetadataError};
 use crate::peers::{PeerMessage, Peers, RecoveryPlan};
 use crate::{acceptor, shard};
@@ -247,8 +248,7 @@ async fn run(
 ) -> Result<(), NodeError> {
     let started_at = now();
     let _lock = take_folder(&config.data_dir).await?;
-    let listener = Listener::bind(config.listen)
-        .map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let listener = listen(config.listen).await?;
     let address = listener.local_addr();
 
     let (peers, cores) = start_cores(&config, &cpus)?;
@@ -274,6 +274,21 @@ async fn run(
     let stopped = peers.ask_all(|_, done| PeerMessage::Stop { done }).await;
     end_cores(&peers, cores).await;
     stopped.map(|_| ()).map_err(|why| NodeError::Stop(StopError(why)))
+}
+
+/// Binds. The kernel closes the sockets of a killed broker's ring a moment after the process is gone, and whoever starts the next
+/// one at once need not know that: a port in use is tried again for a little while.
+async fn listen(address: SocketAddr) -> Result<Listener, StartError> {
+    let until = now() + PORT_FREE_WITHIN;
+    loop {
+        match Listener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && now() < until => {
+                sleep(PORT_TRIED_EVERY).await;
+            }
+            Err(source) => return Err(StartError::Listen { address, source }),
+        }
+    }
 }
 
 async fn take_folder(path: &Path) -> Result<fs::LockedFile, StartError> {

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
 
 use super::helpers::{Broker, Ran, folder, ringlog, run};
 
@@ -56,6 +58,22 @@ fn a_port_in_use_is_named() {
     let address = taken.local_addr().expect("it is bound").to_string();
     let refused = run(ringlog().args(["serve", "--listen", &address, "--data"]).arg(data.path())).code(1);
     assert!(refused.stderr.contains(&address) && refused.stderr.contains("--listen"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_port_that_becomes_free_in_a_moment_is_waited_for() {
+    let data = folder();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let mut starting = ringlog();
+    starting.args(["serve", "--listen", &address, "--data"]).arg(data.path());
+    let free = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(300));
+        drop(taken);
+    });
+    let broker = Broker::spawn(&mut starting);
+    free.join().expect("it only sleeps");
+    assert!(broker.ready.contains(&address), "{}", broker.ready);
 }
 
 #[test]
