@@ -4,14 +4,34 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 /// Far above what anything here takes, so that only a hang reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks for something again and again, each time for a moment, until there is something or patience ends. A machine that
+/// stands still for a while (it may be paused) costs one look only, not the patience.
+pub fn patiently<T>(mut look: impl FnMut(Duration) -> Option<T>) -> Option<T> {
+    const LOOK: Duration = Duration::from_millis(20);
+    (0..PATIENCE.as_millis() / LOOK.as_millis()).find_map(|_| look(LOOK))
+}
+
+/// The next message, or none when nobody will send one.
+///
+/// # Panics
+/// If none comes, with these words.
+pub fn next_of<T>(messages: &Receiver<T>, otherwise: impl FnOnce() -> String) -> Option<T> {
+    let next = patiently(|wait| match messages.recv_timeout(wait) {
+        Ok(message) => Some(Some(message)),
+        Err(RecvTimeoutError::Disconnected) => Some(None),
+        Err(RecvTimeoutError::Timeout) => None,
+    });
+    next.unwrap_or_else(|| panic!("{}", otherwise()))
+}
 
 /// The binary under test, with nothing of this process's environment that it would listen to.
 pub fn ringlog() -> Command {
@@ -98,14 +118,13 @@ impl Running {
     pub fn finish(mut self) -> Ran {
         let stdout = drain(self.child.stdout.take());
         let stderr = drain(self.child.stderr.take());
-        let begin = Instant::now();
-        let status = loop {
-            match self.child.try_wait().expect("a child can be waited for") {
-                Some(status) => break Some(status),
-                None if begin.elapsed() > PATIENCE => break None,
-                None => thread::sleep(Duration::from_millis(5)),
+        let status = patiently(|wait| {
+            let status = self.child.try_wait().expect("a child can be waited for");
+            if status.is_none() {
+                thread::sleep(wait / 4);
             }
-        };
+            status
+        });
         if status.is_none() {
             let _ = self.child.kill();
         }
@@ -183,10 +202,10 @@ impl Broker {
         let log = follow(running.child.stderr.take().expect("standard error is piped"));
         let mut said = String::new();
         let ready = loop {
-            match log.recv_timeout(PATIENCE) {
-                Ok(line) if line.contains("ready: ") => break line,
-                Ok(line) => said = said + &line + "\n",
-                Err(_) => panic!("the broker is not ready; it said: {said}"),
+            match next_of(&log, || format!("the broker is not ready; it said: {said}")) {
+                Some(line) if line.contains("ready: ") => break line,
+                Some(line) => said = said + &line + "\n",
+                None => panic!("the broker has ended; it said: {said}"),
             }
         };
         let address = ready.split("listening on ").nth(1).and_then(|rest| rest.split(',').next());
@@ -227,7 +246,7 @@ impl Broker {
         self.running.signal(signal);
         let mut said = String::new();
         // Its standard error ends with it.
-        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+        while let Some(line) = next_of(&self.log, || format!("it does not stop; it said: {said}")) {
             said = said + &line + "\n";
         }
         (self.running.child.wait().expect("a child can be waited for").code(), said)
