@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod folders;
+pub mod vandal;
 
 use std::collections::BTreeMap;
 use std::future::Future;
