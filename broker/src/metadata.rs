@@ -13,7 +13,7 @@ use std::path::Path;
 use ringlog_reactor::fs;
 use serde::{Deserialize, Serialize};
 
-use crate::topic::Topic;
+use crate::topic::{Topic, partition_config};
 
 /// The format this broker writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
@@ -59,6 +59,16 @@ pub enum MetadataError {
         "the metadata file is damaged ({0}); nothing was changed: put back a copy of it, or keep the folder and ask for help"
     )]
     Damaged(String),
+    /// A topic has settings that this version does not know: with others it would lose what it was told to keep.
+    #[error(
+        "topic `{topic}`: {why}; nothing was changed: start the folder with the version that wrote it, or put back a copy of the metadata file"
+    )]
+    Settings {
+        /// The topic's name.
+        topic: String,
+        /// What cannot be read.
+        why: String,
+    },
     /// There are journals or topics, but no metadata file.
     #[error(
         "the folder holds `{0}` but no metadata file; nothing was changed: put the file back, or name another folder"
@@ -82,7 +92,7 @@ impl Metadata {
     /// Reads a file's bytes.
     ///
     /// # Errors
-    /// [`MetadataError::NewerFormat`] or [`MetadataError::Damaged`].
+    /// [`MetadataError::NewerFormat`], [`MetadataError::Damaged`] or [`MetadataError::Settings`].
     pub fn decode(file: &[u8]) -> Result<Metadata, MetadataError> {
         let damaged = |what: &str| MetadataError::Damaged(what.to_string());
         let end = file.iter().take(128).position(|&b| b == b'\n').ok_or_else(|| damaged("no first line"))?;
@@ -99,7 +109,10 @@ impl Metadata {
         if checksum != format!("crc32c={:08x}", crc32c::crc32c(json)) {
             return Err(damaged("the checksum is wrong"));
         }
-        serde_json::from_slice(json).map_err(|error| MetadataError::Damaged(error.to_string()))
+        let metadata: Metadata =
+            serde_json::from_slice(json).map_err(|error| MetadataError::Damaged(error.to_string()))?;
+        metadata.topics.iter().try_for_each(check_settings)?;
+        Ok(metadata)
     }
 
     /// Reads the file of a data folder; a folder without one, and without anything else of ours, is new.
@@ -128,6 +141,11 @@ impl Metadata {
     }
 }
 
+fn check_settings(topic: &Topic) -> Result<(), MetadataError> {
+    let unreadable = |why| MetadataError::Settings { topic: topic.name.clone(), why };
+    partition_config(&topic.config).map(drop).map_err(unreadable)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +171,14 @@ mod tests {
         for cut in 0..good.len() {
             assert!(Metadata::decode(&good[..cut]).is_err(), "a cut at {cut} went through");
         }
+    }
+
+    #[test]
+    fn settings_that_are_not_known_are_refused_and_not_replaced() {
+        let mut metadata = sample();
+        metadata.topics[0].config.insert("retention.hours".into(), "8".into());
+        let refused = Metadata::decode(&metadata.encode()).unwrap_err();
+        assert!(matches!(&refused, MetadataError::Settings { topic, .. } if topic == "orders"), "{refused}");
     }
 
     #[test]

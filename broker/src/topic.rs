@@ -28,8 +28,7 @@ impl Topic {
         PartitionSpec {
             id: PartitionId { topic: self.id, partition },
             topic_name: self.name.clone(),
-            // Checked when the topic was made: what the metadata file holds can be read.
-            config: partition_config(&self.config).unwrap_or_default(),
+            config: partition_config(&self.config).expect("checked when the topic was made, or read"),
         }
     }
 
