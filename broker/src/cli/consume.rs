@@ -75,7 +75,8 @@ pub fn run(args: &ConsumeArgs) -> Result<(), Failure> {
 fn open(client: &Client, args: &ConsumeArgs, ranges: Option<&Ranges>) -> Result<Consumer, Failure> {
     let builder = client.consumer(&args.topic);
     let builder = match ranges {
-        Some(ranges) => builder.from_offsets(ranges.starts()),
+        // No others: one that cannot be read must not end the reading of those that can.
+        Some(ranges) => builder.partitions(ranges.open.keys().copied()).from_offsets(ranges.starts()),
         None if args.partition.is_empty() => builder.from(args.from),
         None => builder.partitions(args.partition.iter().copied()).from(args.from),
     };
