@@ -14,7 +14,7 @@ use ringlog_storage::check::{CheckReport, CheckedPartition, Known, Weight, check
 use ringlog_storage::{Partition, ReadError};
 
 const PARTITIONS: u32 = 3;
-const CYCLES: u64 = 60;
+const CYCLES: u64 = 30;
 /// Seeds that have found something once.
 const PAST: [u64; 0] = [];
 

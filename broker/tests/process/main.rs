@@ -8,6 +8,7 @@ mod bad_input;
 mod check;
 mod consume;
 mod crash;
+mod damage;
 mod demo;
 mod helpers;
 mod large;
@@ -15,4 +16,6 @@ mod produce;
 mod readers;
 mod startup;
 mod topic;
+#[path = "../../../storage/tests/common/vandal.rs"]
+mod vandal;
 mod wire;
