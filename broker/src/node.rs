@@ -23,7 +23,7 @@ use ringlog_storage::{
 use crate::config::{BrokerConfig, ConfigError};
 use crate::controller::HOME_SHARD;
 use crate::limits::{MAILBOX_MESSAGES, MAX_SHARDS, PORT_FREE_WITHIN, PORT_TRIED_EVERY};
-use crate::metadata::{Metadata, MetadataError};
+use crate::metadata::{self, Metadata, MetadataError};
 use crate::peers::{PeerMessage, Peers, RecoveryPlan};
 use crate::{acceptor, shard};
 
@@ -301,19 +301,26 @@ async fn take_folder(path: &Path) -> Result<fs::LockedFile, StartError> {
 /// Makes the folder and those above it. A new folder is durable once the one above it is synced: without
 /// that, a crash can take all that was acknowledged in it.
 async fn make_durable_folder(path: &Path) -> std::io::Result<()> {
-    let above = |path: &Path| match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    };
-    let mut made = Vec::new();
-    let mut missing = path.to_path_buf();
-    while !fs::exists(&missing).await? {
-        made.push(above(&missing));
-        missing = above(&missing);
+    if fs::exists(path.join(metadata::FILE_NAME)).await? {
+        // That file is written behind all that follows here.
+        return Ok(());
+    }
+    let mut missing = 0;
+    for folder in path.ancestors().take_while(|folder| !folder.as_os_str().is_empty()) {
+        if fs::exists(folder).await? {
+            break;
+        }
+        missing += 1;
     }
     fs::create_dir_all(path).await?;
-    for parent in made {
-        fs::sync_dir(parent).await?;
+    // All of them: a start that was killed may have made a folder and not synced the one above it.
+    for (index, above) in path.ancestors().skip(1).enumerate() {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match fs::sync_dir(above).await {
+            // Somebody else's, and not to be looked into.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && index >= missing => {}
+            synced => synced?,
+        }
     }
     Ok(())
 }

@@ -395,6 +395,27 @@ fn a_first_start_that_ends_anywhere_can_be_done_again() {
     }
 }
 
+/// Found by the simulator: a start that was killed had made the folder, and the next one did not sync what it found.
+#[test]
+fn a_folder_that_a_killed_start_has_made_is_durable_once_something_in_it_is_acknowledged() {
+    for seed in 0..60 {
+        let polls = seed % 12;
+        let killed = Simulation::new(seed);
+        killed.run_for(polls, async {
+            SimNode::start(1).await.stop().await;
+        });
+        let simulation = Simulation::with_disk(seed + 100, killed.disk());
+        simulation.run(async {
+            let node = SimNode::start(1).await;
+            let mut client = WireClient::connect(node.address, None).await;
+            create_topic(&mut client, 2).await;
+        });
+        simulation.crash();
+        let again = Simulation::with_disk(seed + 200, simulation.disk());
+        assert_eq!(again.run(log_ends(1)), Some([0, 0]), "killed after {polls} polls");
+    }
+}
+
 #[test]
 fn a_client_that_breaks_off_through_another_core_is_hung_up_on() {
     Simulation::new(17).run(async {
