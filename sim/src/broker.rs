@@ -7,11 +7,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringlog_broker::config::{BrokerConfig, StorageSizes};
-use ringlog_broker::node;
+use ringlog_broker::node::{self, StartSummary};
 use ringlog_reactor::sim::{self, Host};
 use ringlog_reactor::{Notify, timeout};
 
-use crate::history::Event;
+use crate::history::{Event, Place};
 use crate::plan::{Death, Sizes};
 use crate::stage::Stage;
 
@@ -26,7 +26,6 @@ pub struct Broker {
     stage: Rc<Stage>,
     sizes: Sizes,
     address: SocketAddr,
-    starts: Cell<u32>,
     life: RefCell<Rc<Life>>,
 }
 
@@ -38,6 +37,8 @@ struct Life {
     stop: Cell<bool>,
     /// How it ended, if it did by itself.
     result: RefCell<Option<Result<(), String>>>,
+    /// The damage that the start named, and the partitions it set aside.
+    found: RefCell<(Vec<String>, Vec<Place>)>,
 }
 
 /// How a start went.
@@ -55,7 +56,7 @@ impl Broker {
     /// A machine on which nothing runs yet.
     pub fn new(host: Host, stage: Rc<Stage>, sizes: Sizes, port: u16) -> Broker {
         let address = SocketAddr::new(host.ip(), port);
-        Broker { host, stage, sizes, address, starts: Cell::new(0), life: RefCell::default() }
+        Broker { host, stage, sizes, address, life: RefCell::default() }
     }
 
     /// The machine.
@@ -83,7 +84,6 @@ impl Broker {
         };
         let life = Rc::new(Life::default());
         *self.life.borrow_mut() = Rc::clone(&life);
-        self.starts.set(self.starts.get() + 1);
         self.host.start(move || live(config, shards, life));
     }
 
@@ -123,7 +123,8 @@ impl Broker {
         let ended = self.host.ended();
         let started = timeout(ENDS_WITHIN, first(up, ended)).await;
         if life.ready.get() {
-            self.stage.saw(Event::Up { start: self.starts.get() });
+            let (damage, quarantined) = life.found.take();
+            self.stage.is_up(damage, quarantined);
             return Started::Up;
         }
         let result = life.result.take();
@@ -179,7 +180,8 @@ async fn live(config: BrokerConfig, shards: usize, life: Rc<Life>) {
     let result = node::serve(
         config,
         shards,
-        move |_| {
+        move |summary| {
+            *ready.found.borrow_mut() = found(&summary);
             ready.ready.set(true);
             ready.changed.notify_all();
         },
@@ -196,6 +198,13 @@ async fn live(config: BrokerConfig, shards: usize, life: Rc<Life>) {
     let result = result.await.map_err(|error| error.to_string());
     *life.result.borrow_mut() = Some(result);
     life.changed.notify_all();
+}
+
+fn found(summary: &StartSummary) -> (Vec<String>, Vec<Place>) {
+    let damage = summary.recovery.iter().flat_map(|shard| &shard.damage).map(ToString::to_string);
+    let quarantined = summary.recovery.iter().flat_map(|shard| &shard.quarantined);
+    let places = quarantined.map(|id| Place { topic: id.topic, partition: id.partition });
+    (damage.collect(), places.collect())
 }
 
 /// Waits for the one or the other.

@@ -17,6 +17,8 @@ pub const MARKS: &[&str] = &[
     "paused",
     "clock jumped",
     "disk full",
+    "bit flipped",
+    "damage named by a start",
     "network cut",
     "connection half closed",
 ];

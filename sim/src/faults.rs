@@ -1,12 +1,13 @@
 //! What goes wrong in a life of the broker, beside its end. All of it is over when the life is.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringlog_reactor::sim::{self, Host, SimDisk};
+use ringlog_reactor::sim::{self, DiskFaults, Host, SimDisk};
 use ringlog_reactor::{Task, sleep, spawn};
 
-use crate::plan::{DiskPlan, Plan};
+use crate::plan::{Damage, DiskPlan, Plan};
 use crate::play::{FAULT_WITHIN, Play};
 use crate::random::Dice;
 
@@ -40,6 +41,7 @@ pub fn begin(play: &Rc<Play>, mut dice: Dice) -> Faults {
     if network.half_closes {
         tasks.push(spawn(half_close(Rc::clone(play), dice.split(6))));
     }
+    host.disk().set_faults(disk_faults(&play.plan));
     if disk.full {
         tasks.push(spawn(fill(host.disk(), dice.split(3))));
     }
@@ -48,11 +50,59 @@ pub fn begin(play: &Rc<Play>, mut dice: Dice) -> Faults {
 
 /// Nothing is wrong any more.
 pub fn stop(play: &Play) {
-    play.broker.host().disk().set_full(false);
+    let disk = play.broker.host().disk();
+    disk.set_full(false);
+    disk.set_faults(DiskFaults::default());
     let net = play.world.network();
     net.heal();
     net.set_delay(Duration::ZERO, Duration::ZERO);
     net.reset_one_in(0);
+}
+
+fn disk_faults(plan: &Plan) -> DiskFaults {
+    let DiskPlan { read_error, write_error, sync_error, stall, stall_for, short_write, short_read, .. } =
+        plan.disk;
+    let none = DiskFaults {
+        read_error,
+        write_error,
+        sync_error,
+        stall,
+        stall_for,
+        short_write,
+        short_read,
+        ..DiskFaults::default()
+    };
+    match plan.damage {
+        Some(Damage::Misdirected(misdirect)) => DiskFaults { misdirect, ..none },
+        Some(Damage::Lost(lost_write)) => DiskFaults { lost_write, ..none },
+        Some(Damage::RotOnRead(bit_rot)) => DiskFaults { bit_rot, ..none },
+        _ => none,
+    }
+}
+
+/// Between two lives: flips bits of the broker's files, if the plan says so.
+pub fn rot(play: &Play, dice: &mut Dice) {
+    let (flips, journals) = match play.plan.damage {
+        Some(Damage::Rot(flips)) => (flips, false),
+        Some(Damage::RotAnywhere(flips)) => (flips, true),
+        _ => return,
+    };
+    let disk = play.broker.host().disk();
+    let is_journal =
+        |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("journal-"));
+    let files =
+        disk.files().into_iter().filter(|(path, bytes)| *bytes > 0 && (journals || !is_journal(path)));
+    let files: Vec<_> = files.collect();
+    for _ in 0..flips {
+        let Some((path, bytes)) = files.get(dice.within(0..files.len().max(1) as u64) as usize) else {
+            return;
+        };
+        let (at, bit) = (dice.within(0..*bytes), dice.within(0..8) as u8);
+        if disk.flip_bit(path, at, bit) {
+            sim::reached("bit flipped");
+            sim::note(&format!("bit {bit} of byte {at} of {} flipped", path.display()));
+        }
+    }
 }
 
 /// Now and then nothing gets through in one direction, or in both.

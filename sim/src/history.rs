@@ -119,8 +119,10 @@ pub enum Event {
     Census(Census),
     /// The broker accepts clients.
     Up {
-        /// Starts so far.
-        start: u32,
+        /// The damage that it named, in its words.
+        damage: Vec<String>,
+        /// Partitions that it set aside.
+        quarantined: Vec<Place>,
     },
     /// The broker is gone, and what was only in memory with it, unless it stopped in order.
     Down {
@@ -136,15 +138,41 @@ pub enum Event {
     Late(String),
     /// A broker that was given everything it needs did not do its part.
     Refused(String),
+    /// A broker on a damaged disk said what is wrong, and did not go on; so the run did not either.
+    Named(String),
+}
+
+/// How far what is on the disk can be trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// What was synced stays as it is. No damage may be found.
+    #[default]
+    Sound,
+    /// Bits rot at places that are read again. What is damaged must be named, the rest be there.
+    Rots,
+    /// The disk does not do what it says, or forgets the very end of a journal, which looks like a torn write. What
+    /// was acknowledged may be gone; nothing false may be served.
+    Lies,
 }
 
 /// All events with their times.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     events: Vec<(Nanos, Event)>,
+    trust: Trust,
 }
 
 impl History {
+    /// A history over a disk of that kind.
+    pub fn over(trust: Trust) -> History {
+        History { events: Vec::new(), trust }
+    }
+
+    /// How far the disk can be trusted.
+    pub fn trust(&self) -> Trust {
+        self.trust
+    }
+
     /// Adds an event. Time does not go back.
     pub fn push(&mut self, at: Nanos, event: Event) {
         debug_assert!(self.events.last().is_none_or(|(last, _)| *last <= at));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ringlog_client::{Ack, Compression};
 
+use crate::history::Trust;
 use crate::random::Dice;
 
 /// Everything that is decided beforehand.
@@ -37,6 +38,8 @@ pub struct Plan {
     pub network: NetworkPlan,
     /// What the disk does.
     pub disk: DiskPlan,
+    /// What is wrong with the disk beyond what a log can live with. Such runs have no other faults.
+    pub damage: Option<Damage>,
     /// The broker's process is stopped for a while now and then (SIGSTOP).
     pub pauses: bool,
     /// The broker's wall clock jumps.
@@ -161,12 +164,57 @@ pub struct DiskPlan {
     pub stall_for: Duration,
     /// Writes that do less than they were asked for.
     pub short_write: u64,
+    /// Reads that give less than they were asked for.
+    pub short_read: u64,
     /// The disk is full for a while.
     pub full: bool,
 }
 
+/// What a disk does that nobody can do anything about but notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Between two lives, bits of segments, indexes, checkpoints or metadata flip: so many.
+    Rot(u64),
+    /// Between two lives, bits of any file flip: so many.
+    RotAnywhere(u64),
+    /// Writes that were reported good land somewhere else: one in so many.
+    Misdirected(u64),
+    /// Writes that were reported good are forgotten: one in so many.
+    Lost(u64),
+    /// Bits rot where they are read: one read in so many.
+    RotOnRead(u64),
+}
+
+impl Plan {
+    /// How far this run's disk can be trusted.
+    pub fn trust(&self) -> Trust {
+        match self.damage {
+            None => Trust::Sound,
+            Some(Damage::Rot(_)) => Trust::Rots,
+            Some(_) => Trust::Lies,
+        }
+    }
+}
+
 /// Draws the plan of a seed.
 pub fn draw(seed: u64) -> Plan {
+    let mut plan = draw_sound(seed);
+    let mut dice = Dice::new(seed ^ 0xDA_3A6E);
+    if dice.once_in(6) {
+        plan.damage = Some(match dice.within(0..6) {
+            0 | 1 => Damage::Rot(dice.any_magnitude(1..20)),
+            2 => Damage::RotAnywhere(dice.any_magnitude(1..20)),
+            3 => Damage::Misdirected(dice.any_magnitude(20..500)),
+            4 => Damage::Lost(dice.any_magnitude(20..500)),
+            _ => Damage::RotOnRead(dice.any_magnitude(5..100)),
+        });
+        plan.disk = DiskPlan::default();
+        plan.lives.iter_mut().for_each(|life| life.killed_starts.clear());
+    }
+    plan
+}
+
+fn draw_sound(seed: u64) -> Plan {
     let mut dice = Dice::new(seed ^ 0x51A1_51A1);
     let lives = dice.within(2..5);
     let large = dice.once_in(3);
@@ -185,6 +233,7 @@ pub fn draw(seed: u64) -> Plan {
         kill_clients: dice.once_in(6),
         network: if faults_of_network { network(&mut dice) } else { NetworkPlan::default() },
         disk: if faults_of_disk { disk(&mut dice) } else { DiskPlan::default() },
+        damage: None,
         pauses: dice.once_in(6),
         clock_jumps: dice.once_in(6),
     }
@@ -290,6 +339,7 @@ fn disk(dice: &mut Dice) -> DiskPlan {
         stall: now_and_then(dice),
         stall_for: Duration::from_micros(dice.any_magnitude(1_000..3_000_000)),
         short_write: now_and_then(dice),
+        short_read: now_and_then(dice),
         full: dice.once_in(3),
     }
 }
@@ -319,7 +369,7 @@ impl fmt::Display for Plan {
         self.producers.iter().try_for_each(|producer| writeln!(f, "  producer   {producer:?}"))?;
         self.consumers.iter().try_for_each(|consumer| writeln!(f, "  consumer   {consumer:?}"))?;
         writeln!(f, "  network    {:?}", self.network)?;
-        writeln!(f, "  disk       {:?}", self.disk)?;
+        writeln!(f, "  disk       {:?}, damage {:?}", self.disk, self.damage)?;
         write!(
             f,
             "  and        clients {}, killed {}; topics deleted {}; strangers {}; pauses {}; clock jumps {}",

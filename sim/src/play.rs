@@ -11,6 +11,7 @@ use ringlog_reactor::{sleep, spawn};
 use crate::actors::census::{self, Counted};
 use crate::actors::{admin, connect, connect_to_broker, consumer, producer, stranger};
 use crate::broker::{Broker, Started};
+use crate::check;
 use crate::faults;
 use crate::history::{Event, Outcome, Place};
 use crate::plan::{Death, LifePlan, Plan};
@@ -76,6 +77,7 @@ impl Play {
         let ended = self.broker.end(life.end_polls, life.end).await;
         drop(faults);
         faults::stop(self);
+        faults::rot(self, dice);
         match ended {
             Err(why) if !self.plan.disk.may_fail() => self.refused("a stop", &why),
             _ => true,
@@ -94,7 +96,9 @@ impl Play {
     }
 
     fn refused(&self, what: &str, why: &str) -> bool {
-        self.stage.saw(Event::Refused(format!("{what} without faults failed: {why}")));
+        let seen = format!("{what} without faults failed: {why}");
+        let damaged = self.plan.damage.is_some();
+        self.stage.saw(if damaged { Event::Named(seen) } else { Event::Refused(seen) });
         false
     }
 
@@ -104,7 +108,8 @@ impl Play {
             return false;
         };
         match census::take(&self.stage, &client, copy).await {
-            Counted::All => true,
+            // A run ends where it is broken, so that its last events show how.
+            Counted::All => !check::is_broken(&self.stage.history().borrow()),
             Counted::Not(why) => self.refused("reading everything", why),
         }
     }
@@ -190,6 +195,9 @@ impl Play {
                         let place = Place { topic: topic.id, partition: acked.partition };
                         let outcome = Outcome::Acked(place, Some(acked.offset));
                         self.stage.saw(Event::Resolved(record, outcome));
+                    }
+                    Some(Err(why)) if self.plan.damage.is_some() => {
+                        self.stage.saw(Event::Resolved(record, Outcome::Unknown(why)));
                     }
                     Some(Err(why)) => return self.refused("a record after all faults", &why),
                     None => return false,

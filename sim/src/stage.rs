@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ringlog_reactor::{Notify, now, sim, timeout};
 
-use crate::history::{Event, History, TopicMade};
+use crate::history::{Event, History, Place, TopicMade, Trust};
 
 /// Where clients find the broker, as they write it.
 pub const BROKER_ADDRESS: &str = "10.0.0.1:7171";
@@ -32,6 +32,8 @@ pub struct LiveTopic {
 #[derive(Debug)]
 pub struct Stage {
     history: RefCell<History>,
+    /// Partitions that the broker, as it was started last, has set aside.
+    quarantined: RefCell<Vec<Place>>,
     topics: RefCell<Vec<Rc<LiveTopic>>>,
     /// How often topics of the plan had to change their names.
     names: RefCell<BTreeMap<usize, u32>>,
@@ -46,10 +48,11 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Before the first life.
-    pub fn new() -> Rc<Stage> {
+    /// Before the first life, over a disk of that kind.
+    pub fn new(trust: Trust) -> Rc<Stage> {
         Rc::new(Stage {
-            history: RefCell::default(),
+            history: RefCell::new(History::over(trust)),
+            quarantined: RefCell::default(),
             topics: RefCell::default(),
             names: RefCell::default(),
             life: Cell::new(0),
@@ -64,6 +67,20 @@ impl Stage {
     /// Writes down what was seen now.
     pub fn saw(&self, event: Event) {
         self.history.borrow_mut().push(now().as_nanos(), event);
+    }
+
+    /// The broker accepts clients.
+    pub fn is_up(&self, damage: Vec<String>, quarantined: Vec<Place>) {
+        if !damage.is_empty() {
+            sim::reached("damage named by a start");
+        }
+        *self.quarantined.borrow_mut() = quarantined.clone();
+        self.saw(Event::Up { damage, quarantined });
+    }
+
+    /// Whether the broker has set the partition aside.
+    pub fn is_quarantined(&self, place: Place) -> bool {
+        self.quarantined.borrow().contains(&place)
     }
 
     /// What was seen so far.

@@ -165,14 +165,15 @@ impl Reading<'_> {
             };
             let mut records = self.found.remove(&partition).unwrap_or_default();
             records.retain(|(offset, _)| *offset >= start);
+            let place = Place { topic: self.topic.id, partition };
             self.stage.saw(Event::Census(Census {
                 copy: self.copy,
-                place: Place { topic: self.topic.id, partition },
+                place,
                 begun: self.begun.as_nanos(),
                 start,
                 end: before.high_watermark.max(start),
                 records,
-                damaged: self.damaged.contains(&partition),
+                damaged: self.damaged.contains(&partition) || self.stage.is_quarantined(place),
             }));
         }
         Counted::All

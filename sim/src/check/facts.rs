@@ -96,7 +96,7 @@ impl<'a> Facts<'a> {
             }
             Event::ClientKilled { producers } => self.lost_producers.extend(producers),
             Event::Listed { .. } | Event::Garbage { .. } | Event::Up { .. } => {}
-            Event::Late(_) | Event::Refused(_) => {}
+            Event::Late(_) | Event::Refused(_) | Event::Named(_) => {}
         }
     }
 
