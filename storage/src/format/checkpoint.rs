@@ -168,7 +168,9 @@ impl PartitionPoint {
         if point.start_offset < 0 || point.start_offset > point.next_offset {
             return Err(FormatError::Field("offset"));
         }
-        if !point.active.is_none_or(|active| active.is_possible(point.next_offset)) {
+        let possible =
+            point.active.map_or(segment_bytes == 0, |active| active.is_possible(point.next_offset));
+        if !possible {
             return Err(FormatError::Field("segment"));
         }
         Ok(point)

@@ -37,8 +37,11 @@ pub fn decode(bytes: &[u8]) -> Result<u64, FormatError> {
     if crc32c::crc32c(&header[..CRC]) != u32_at(header, CRC) {
         return Err(FormatError::Checksum);
     }
-    match u32_at(header, VERSION) {
-        FORMAT_VERSION => Ok(u64_at(header, FILE_BYTES)),
-        other => Err(FormatError::Version(other)),
+    if u32_at(header, VERSION) != FORMAT_VERSION {
+        return Err(FormatError::Version(u32_at(header, VERSION)));
     }
+    if u32_at(header, RESERVED) != 0 {
+        return Err(FormatError::Field("reserved bytes"));
+    }
+    Ok(u64_at(header, FILE_BYTES))
 }

@@ -55,6 +55,9 @@ impl SegmentHeader {
             return Err(FormatError::Version(u32_at(header, VERSION)));
         }
         let id = PartitionId { topic: u64_at(header, TOPIC), partition: u32_at(header, PARTITION) };
+        if u32_at(header, RESERVED) != 0 {
+            return Err(FormatError::Field("reserved bytes"));
+        }
         let base_offset = i64_at(header, BASE_OFFSET);
         if base_offset < 0 {
             return Err(FormatError::Field("base offset"));
