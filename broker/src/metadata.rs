@@ -182,6 +182,24 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_metadata() {
+        let mend = |file: &mut Vec<u8>| {
+            if let Some(end) = file.iter().position(|byte| *byte == b'\n') {
+                let json = file.split_off(end + 1);
+                let line = format!("ringlog-metadata {FORMAT} crc32c={:08x}\n", crc32c::crc32c(&json));
+                *file = [line.as_bytes(), &json].concat();
+            }
+        };
+        // A topic takes some hundred bytes, an empty map in JSON two.
+        let target = ringlog_fuzz::Target::new("metadata").corpus(env!("CARGO_MANIFEST_DIR"));
+        target.mending(mend).allowing(64 << 10, 256).run(|file| {
+            let read = Metadata::decode(file).map_err(|error| error.to_string())?;
+            assert_eq!(Metadata::decode(&read.encode()).ok().as_ref(), Some(&read));
+            Ok(())
+        });
+    }
+
+    #[test]
     fn a_newer_format_says_so() {
         let file = b"ringlog-metadata 2 crc32c=00000000\n{}";
         assert!(matches!(Metadata::decode(file), Err(MetadataError::NewerFormat { found: 2 })));

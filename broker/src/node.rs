@@ -404,4 +404,6 @@ async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<Recov
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -88,6 +88,9 @@ fn headers(section: &Bytes, record: &Record<'_>, budget: &mut Budget) -> Result<
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use ringlog_protocol::batch::{self, BatchBuilder};
 

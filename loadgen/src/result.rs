@@ -470,6 +470,19 @@ mod tests {
         histogram
     }
 
+    #[test]
+    fn fuzz_result() {
+        // A histogram's header may ask for any range, at five digits: HdrHistogram makes room for it.
+        let target = ringlog_fuzz::Target::new("result").corpus(env!("CARGO_MANIFEST_DIR"));
+        target.allowing(256 << 20, 64).rounds(4_000).run(|text| {
+            let result = RunResult::parse(text, Path::new("a.json")).map_err(|error| error.to_string())?;
+            let again = serde_json::to_vec(&result).map_err(|error| error.to_string())?;
+            let read = RunResult::parse(&again, Path::new("a.json")).map_err(|error| error.to_string());
+            assert_eq!(read.as_ref(), Ok(&result));
+            Ok(())
+        });
+    }
+
     fn parse(text: &str) -> Result<RunResult, ResultError> {
         RunResult::parse(text.as_bytes(), Path::new("a.json"))
     }

@@ -11,6 +11,8 @@ mod demo;
 mod doctor;
 mod failure;
 mod format;
+#[cfg(test)]
+mod fuzz;
 mod lines;
 mod output;
 mod position;

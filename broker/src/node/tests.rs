@@ -30,14 +30,14 @@ fn config() -> BrokerConfig {
 }
 
 /// A node of so many shards; `stop` ends it.
-struct SimNode {
-    address: SocketAddr,
+pub(super) struct SimNode {
+    pub(super) address: SocketAddr,
     stop: mailbox::Sender<()>,
     running: ringlog_reactor::Task<Result<(), NodeError>>,
 }
 
 impl SimNode {
-    async fn start(shards: usize) -> SimNode {
+    pub(super) async fn start(shards: usize) -> SimNode {
         let (ready, started) = mailbox::channel(1);
         let (stop, stopped) = mailbox::channel::<()>(1);
         let running = spawn(serve(
@@ -52,13 +52,13 @@ impl SimNode {
         SimNode { address, stop, running }
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.stop.send(()).await.ok();
         assert!(self.running.await.is_ok());
     }
 }
 
-fn batch_of(values: &[&str]) -> bytes::Bytes {
+pub(super) fn batch_of(values: &[&str]) -> bytes::Bytes {
     let mut builder = BatchBuilder::new(1 << 20);
     for value in values {
         builder.push(1, None, Some(value.as_bytes()), []).unwrap();
@@ -66,13 +66,13 @@ fn batch_of(values: &[&str]) -> bytes::Bytes {
     builder.finish_plain()
 }
 
-async fn create_topic(client: &mut WireClient, partitions: u32) {
+pub(super) async fn create_topic(client: &mut WireClient, partitions: u32) {
     let create = CreateTopic { name: "orders".into(), partitions, config: vec![] };
     let reply: CreateTopicReply = client.ask(Kind::CreateTopic, 0, &create).await.1;
     assert_eq!(reply.topic.partitions.len(), partitions as usize);
 }
 
-async fn open(client: &mut WireClient, partition: u32) -> u32 {
+pub(super) async fn open(client: &mut WireClient, partition: u32) -> u32 {
     let (header, _): (_, Opened) =
         client.ask(Kind::Open, 0, &Open { topic: "orders".into(), partition }).await;
     header.handle

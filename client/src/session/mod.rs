@@ -11,6 +11,8 @@
 
 mod event;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -11,9 +11,9 @@ use ringlog_reactor::Instant;
 
 use super::{Event, Lost, Reply, Session, SessionError};
 
-const TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 
-fn welcome() -> Bytes {
+pub(super) fn welcome() -> Bytes {
     let welcome = Welcome {
         version: 1,
         broker: "test".into(),

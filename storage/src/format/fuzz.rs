@@ -1,74 +1,72 @@
-//! Every decoder, fed with valid bytes that were changed and with noise: none panics, none takes what was not written.
+//! Every decoder of what is on the disk, fed with hostile bytes: none panics, and what one takes is what was written.
+//!
+//! Where checksums are mended, anything may stand behind them, so what is taken need not be one of the sound inputs; it is
+//! written again and must be the same bytes. Where they are not, a change that is taken would be a hole in the checksum.
+
+use std::fmt::Display;
 
 use bytes::{Bytes, BytesMut};
-use ringlog_protocol::batch::{BatchBuilder, patch};
+use crc32c::{crc32c, crc32c_append};
+use ringlog_fuzz::{Target, Verdict};
+use ringlog_protocol::batch::{BatchBuilder, HEADER_BYTES, crc_of, patch};
 
 use super::checkpoint::{ActiveSegment, Checkpoint, PartitionPoint};
 use super::entry::{Entry, entry_start, is_padding};
-use super::envelope::Envelope;
-use super::frame::{END_BYTES, FrameStep, JournalIdentity};
+use super::envelope::{ENVELOPE_BYTES, Envelope};
+use super::frame::{self, END_BYTES, FrameStep, JournalIdentity};
 use super::index::{Index, IndexEntry};
 use super::journal_file;
 use super::mark::{MARK_BYTES, Mark};
 use super::segment::SegmentHeader;
 use crate::PartitionId;
+use crate::limits::BLOCK_BYTES;
 
-const ROUNDS: u32 = 20_000;
 const ID: PartitionId = PartitionId { topic: 7, partition: 3 };
+const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 const JOURNAL: JournalIdentity = JournalIdentity { epoch: 5, shard: 2, salt: 0xfeed };
 
-/// xorshift64: the same noise in every run.
-struct Noise(u64);
+/// What is taken must be what was written: it is written again.
+fn again(bytes: &[u8], written: &[u8]) -> Verdict {
+    assert!(bytes.starts_with(written), "something else was written than was taken");
+    Ok(())
+}
 
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
+fn words<T: Display>(error: T) -> String {
+    error.to_string()
+}
 
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    /// The bytes with a few of them changed, cut, or written over by another part; or noise instead.
-    fn mutate(&mut self, valid: &[u8]) -> Vec<u8> {
-        let mut bytes = valid.to_vec();
-        match self.below(8) {
-            0 => bytes.truncate(self.below(valid.len())),
-            1 => bytes.iter_mut().for_each(|byte| *byte = self.next() as u8),
-            2 => {
-                let (from, to) = (self.below(valid.len()), self.below(valid.len()));
-                let len = self.below(valid.len() - from.max(to)) + 1;
-                bytes.copy_within(from..from + len, to);
-            }
-            3 => {
-                let at = self.below(valid.len());
-                let extreme = [0x00, 0xff, 0x7f, 0x80][self.below(4)];
-                bytes[at..].iter_mut().take(8).for_each(|byte| *byte = extreme);
-            }
-            _ => {
-                for _ in 0..=self.below(3) {
-                    let at = self.below(valid.len());
-                    bytes[at] ^= 1 << self.below(8);
-                }
-            }
-        }
-        bytes
+/// Puts a checksum right: it stands at `at`, and covers `from..to` of the rest.
+fn mend_crc(bytes: &mut [u8], at: usize, covered: impl Fn(&[u8]) -> u32) {
+    if bytes.len() >= at + 4 {
+        let crc = covered(bytes);
+        bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
     }
 }
 
-/// Feeds a decoder. What it takes must be what was written, byte for byte.
-fn fuzz<T>(valid: &[u8], decode: impl Fn(&[u8]) -> Option<T>) {
-    assert!(decode(valid).is_some(), "the valid bytes are taken");
-    let mut noise = Noise(0x5eed);
-    for _ in 0..ROUNDS {
-        let bytes = noise.mutate(valid);
-        if decode(&bytes).is_some() {
-            assert!(bytes.starts_with(valid), "changed bytes were taken");
-        }
-    }
+/// A checksum over everything before it.
+fn mend_header(at: usize) -> impl Fn(&mut Vec<u8>) {
+    move |bytes| mend_crc(bytes, at, |bytes| crc32c(&bytes[..at]))
+}
+
+/// A checksum over all other bytes of the file.
+fn mend_file(at: usize) -> impl Fn(&mut Vec<u8>) {
+    move |bytes| mend_crc(bytes, at, |bytes| crc32c_append(crc32c(&bytes[..at]), &bytes[at + 4..]))
+}
+
+/// The batch's length and checksum, then the envelope's.
+fn mend_entry(bytes: &mut [u8]) {
+    let Some(length) = bytes.len().checked_sub(ENVELOPE_BYTES).filter(|length| *length >= HEADER_BYTES)
+    else {
+        return;
+    };
+    bytes[4..8].copy_from_slice(&(length as u32).to_le_bytes());
+    let batch = &mut bytes[ENVELOPE_BYTES..];
+    batch[8..12].copy_from_slice(&(length as u32 - 12).to_be_bytes());
+    let crc = crc_of(batch);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    mend_crc(bytes, 20, |bytes| {
+        crc32c_append(crc32c(&bytes[..20]), &bytes[ENVELOPE_BYTES..ENVELOPE_BYTES + 21])
+    });
 }
 
 fn batch(base_offset: i64, len: usize) -> Bytes {
@@ -86,7 +84,7 @@ fn entry(base_offset: i64, len: usize) -> (u32, Vec<u8>) {
     (envelope.crc, [&envelope.encode()[..], &batch].concat())
 }
 
-fn frame(sequence: u64) -> Vec<u8> {
+fn frame_bytes(sequence: u64) -> Vec<u8> {
     let mut bytes = JOURNAL.header(sequence, 0).to_vec();
     let mut chain = JOURNAL.chain(sequence);
     for number in 0..3 {
@@ -121,20 +119,102 @@ fn walk(bytes: &[u8], sequence: u64) -> Option<usize> {
     }
 }
 
-#[test]
-fn no_changed_entry_is_taken() {
-    fuzz(&entry(5, 100).1, |bytes| Entry::decode(bytes).ok().filter(|entry| entry.body_is_sound(bytes)));
+/// Changes that leave checksums alone: only the sound bytes themselves may be taken, with whatever stands behind them.
+fn refuses_all_changes(name: &'static str, sound: Vec<u8>, decode: impl Fn(&[u8]) -> Verdict) {
+    let original = sound.clone();
+    Target::new(name).seeds([sound]).run(|bytes| {
+        let verdict = decode(bytes);
+        assert!(verdict.is_err() || bytes.starts_with(&original), "changed bytes were taken");
+        verdict
+    });
+}
+
+fn take_entry(bytes: &[u8]) -> Verdict {
+    let entry = Entry::decode(bytes).map_err(words)?;
+    if !entry.body_is_sound(bytes) {
+        return Err("the body is not sound".to_owned());
+    }
+    assert_eq!(entry.len(), ENVELOPE_BYTES + entry.header.total_len());
+    again(bytes, &entry.envelope.encode())
 }
 
 #[test]
-fn no_changed_frame_is_taken() {
-    assert_eq!(walk(&frame(9), 9), Some(4));
-    fuzz(&frame(9), |bytes| walk(bytes, 9));
+fn fuzz_entry() {
+    refuses_all_changes("entry", entry(5, 100).1, take_entry);
+    Target::new("entry")
+        .seeds([entry(5, 100).1])
+        .corpus(PACKAGE)
+        .mending(|bytes| mend_entry(bytes))
+        .run(take_entry);
+}
+
+fn take_envelope(bytes: &[u8]) -> Verdict {
+    let (front, rest) = bytes.split_first_chunk().ok_or("short")?;
+    let prefix = rest.first_chunk().ok_or("short")?;
+    again(bytes, &Envelope::decode(front, prefix).map_err(words)?.encode())
 }
 
 #[test]
-fn no_changed_mark_is_taken() {
-    fuzz(&example_mark().encode(), |bytes| Mark::decode(bytes).ok());
+fn fuzz_envelope() {
+    let mend = |bytes: &mut Vec<u8>| {
+        if bytes.len() >= ENVELOPE_BYTES + 21 {
+            mend_crc(bytes, 20, |bytes| crc32c_append(crc32c(&bytes[..20]), &bytes[24..45]));
+        }
+    };
+    Target::new("envelope").seeds([entry(5, 100).1]).mending(mend).run(take_envelope);
+}
+
+/// Walks all frames of a file, as recovery does: at every block a frame may begin.
+fn take_journal(bytes: &[u8], journal: &JournalIdentity) -> Verdict {
+    let mut frames = 0;
+    for at in (0..bytes.len()).step_by(BLOCK_BYTES) {
+        let Some(found) = journal.frame_at(&bytes[at..]) else { continue };
+        let mut walk = journal.walk(&bytes[at..], found.sequence);
+        loop {
+            match walk.step().map_err(words)? {
+                FrameStep::Entry { .. } | FrameStep::Mark(_) => {}
+                FrameStep::End { length } => break assert!(at + length <= bytes.len()),
+            }
+        }
+        again(&bytes[at..], &journal.header(found.sequence, found.window))?;
+        frames += 1;
+    }
+    if frames > 0 { Ok(()) } else { Err("no frame".to_owned()) }
+}
+
+#[test]
+fn fuzz_frame() {
+    assert_eq!(walk(&frame_bytes(9), 9), Some(4));
+    refuses_all_changes("frame", frame_bytes(9), |bytes| {
+        walk(bytes, 9).map(drop).ok_or_else(|| "not whole".to_owned())
+    });
+    Target::new("frame").seeds([frame_bytes(9), frame_bytes(8)]).run(|bytes| take_journal(bytes, &JOURNAL));
+}
+
+#[test]
+fn fuzz_journal() {
+    // The journal's salt stands in its checkpoint only: so the two are of one moment.
+    let checkpoint =
+        Checkpoint::decode(include_bytes!("../../fuzz/corpus/checkpoint/journaled")).expect("it is sound");
+    let journal = checkpoint.journal;
+    let mend = |bytes: &mut Vec<u8>| {
+        for at in (0..bytes.len().saturating_sub(frame::HEADER_BYTES)).step_by(BLOCK_BYTES) {
+            if let (Some(sequence), Some(window)) =
+                (bytes[at + 16..].first_chunk(), bytes[at + 24..].first_chunk())
+            {
+                let header = journal.header(u64::from_le_bytes(*sequence), u32::from_le_bytes(*window));
+                bytes[at..at + header.len()].copy_from_slice(&header);
+            }
+        }
+    };
+    Target::new("journal").corpus(PACKAGE).mending(mend).run(|bytes| take_journal(bytes, &journal));
+}
+
+#[test]
+fn fuzz_mark() {
+    let take = |bytes: &[u8]| again(bytes, &Mark::decode(bytes).map_err(words)?.0.encode());
+    refuses_all_changes("mark", example_mark().encode().to_vec(), take);
+    Target::new("mark").seeds([example_mark().encode()]).mending(mend_header(44)).run(take);
 }
 
 #[test]
@@ -156,7 +236,7 @@ fn a_mark_that_nobody_writes_is_refused_whatever_its_checksum() {
 
 #[test]
 fn a_frame_with_entries_of_another_is_not_taken() {
-    let (ours, other) = (frame(9), frame(8));
+    let (ours, other) = (frame_bytes(9), frame_bytes(8));
     for from in (0..ours.len()).step_by(4) {
         let mixed = [&ours[..from], &other[from..]].concat();
         assert_eq!(walk(&mixed, 9), None, "from byte {from}");
@@ -164,14 +244,14 @@ fn a_frame_with_entries_of_another_is_not_taken() {
     // Every entry is sound by itself, in a frame that says so of itself; only the chain tells.
     let mut swapped = ours.clone();
     let (first, second) = (entry(0, 20).1, entry(1, 50).1);
-    let begin = super::frame::HEADER_BYTES;
+    let begin = frame::HEADER_BYTES;
     swapped[begin..begin + first.len() + second.len()].copy_from_slice(&[second, first].concat());
     assert_eq!(walk(&swapped, 9), None);
 }
 
 #[test]
 fn a_frame_of_another_journal_is_not_seen() {
-    let bytes = frame(9);
+    let bytes = frame_bytes(9);
     for other in [
         JournalIdentity { epoch: 6, ..JOURNAL },
         JournalIdentity { shard: 0, ..JOURNAL },
@@ -183,13 +263,22 @@ fn a_frame_of_another_journal_is_not_seen() {
 }
 
 #[test]
-fn no_changed_file_header_is_taken() {
-    fuzz(&journal_file::encode(32 << 20), |bytes| journal_file::decode(bytes).ok());
-    fuzz(&SegmentHeader { id: ID, base_offset: 1 << 40 }.encode(), |bytes| SegmentHeader::decode(bytes).ok());
+fn fuzz_journal_file() {
+    let take =
+        |bytes: &[u8]| again(bytes, &journal_file::encode(journal_file::decode(bytes).map_err(words)?));
+    refuses_all_changes("journal-file", journal_file::encode(32 << 20).to_vec(), take);
+    Target::new("journal-file").corpus(PACKAGE).mending(mend_header(20)).run(take);
 }
 
 #[test]
-fn no_changed_index_is_taken() {
+fn fuzz_segment() {
+    let take = |bytes: &[u8]| again(bytes, &SegmentHeader::decode(bytes).map_err(words)?.encode());
+    refuses_all_changes("segment", SegmentHeader { id: ID, base_offset: 1 << 40 }.encode().to_vec(), take);
+    Target::new("segment").corpus(PACKAGE).mending(mend_header(32)).run(take);
+}
+
+#[test]
+fn fuzz_index() {
     let entries = (0..50_u32).map(|number| IndexEntry {
         relative_offset: number * 10,
         position: 4096 + number * 70_000,
@@ -202,7 +291,9 @@ fn no_changed_index_is_taken() {
         max_timestamp: 100,
         entries: entries.collect(),
     };
-    fuzz(&index.encode(), |bytes| Index::decode(bytes).ok());
+    let take = |bytes: &[u8]| again(bytes, &Index::decode(bytes).map_err(words)?.encode());
+    refuses_all_changes("index", index.encode(), take);
+    Target::new("index").seeds([index.encode()]).corpus(PACKAGE).mending(mend_file(44)).run(take);
 }
 
 #[test]
@@ -230,7 +321,7 @@ fn an_index_that_nobody_writes_is_refused_whatever_its_checksum() {
 }
 
 #[test]
-fn no_changed_checkpoint_is_taken() {
+fn fuzz_checkpoint() {
     let points = (0..20_u32).map(|partition| PartitionPoint {
         id: PartitionId { topic: 7, partition },
         quarantined: partition == 3,
@@ -240,7 +331,9 @@ fn no_changed_checkpoint_is_taken() {
     });
     let checkpoint =
         Checkpoint { journal: JOURNAL, clean: false, journal_from: 12, partitions: points.collect() };
-    fuzz(&checkpoint.encode(), |bytes| Checkpoint::decode(bytes).ok());
+    let take = |bytes: &[u8]| again(bytes, &Checkpoint::decode(bytes).map_err(words)?.encode());
+    refuses_all_changes("checkpoint", checkpoint.encode(), take);
+    Target::new("checkpoint").seeds([checkpoint.encode()]).corpus(PACKAGE).mending(mend_file(44)).run(take);
 }
 
 #[test]
