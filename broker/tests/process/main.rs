@@ -10,6 +10,7 @@ mod consume;
 mod crash;
 mod damage;
 mod demo;
+mod faults;
 mod helpers;
 mod large;
 mod produce;

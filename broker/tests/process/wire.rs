@@ -102,6 +102,21 @@ impl Wire {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 
+    /// Whether the broker has ended the connection, as far as is known now. What it said before is dropped.
+    pub fn has_ended(&mut self) -> bool {
+        self.stream.set_nonblocking(true).expect("a socket can be set");
+        let mut chunk = [0; 1024];
+        let ended = loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => break true,
+                Ok(_) => {}
+                Err(error) => break error.kind() != ErrorKind::WouldBlock,
+            }
+        };
+        self.stream.set_nonblocking(false).expect("a socket can be set");
+        ended
+    }
+
     /// The next frame, or the end.
     pub fn receive(&mut self) -> Answer {
         while frame_len(&self.received)
