@@ -83,7 +83,7 @@ pub fn try_control(control: &Control, history: &History) -> Result<Vec<Violation
 
 /// Tries every control on the first run, from `seed` on, that it can be tried on. One line each; false if one failed.
 pub fn run_all(seed: u64, mut tell: impl FnMut(&Control, Result<String, String>)) -> bool {
-    let histories: Vec<(u64, History)> = (seed..seed + 5)
+    let histories: Vec<(u64, History)> = (seed..seed + 12)
         .map(|seed| (seed, run::run_with_history(Order::of(seed))))
         .filter(|(_, (outcome, _))| outcome.violations.is_empty())
         .map(|(seed, (_, history))| (seed, history))
@@ -138,11 +138,17 @@ fn lose_acked(history: &mut History) -> bool {
 }
 
 fn lose_topic(history: &mut History) -> bool {
+    let deleted: BTreeSet<u64> = history.events().iter().filter_map(deleted_topic).collect();
+    let made = history.events().iter().find_map(|(_, event)| match event {
+        Event::Made(made) if !deleted.contains(&made.id) => Some(made.id),
+        _ => None,
+    });
+    let Some(made) = made else { return false };
     let listed = history.events_mut().iter_mut().rev().find_map(|(_, event)| match event {
         Event::Listed { topics, .. } => Some(topics),
         _ => None,
     });
-    listed.is_some_and(|topics| topics.pop().is_some())
+    listed.map(|topics| topics.retain(|topic| *topic != made)).is_some()
 }
 
 fn two_at_one_offset(history: &mut History) -> bool {
@@ -185,9 +191,12 @@ fn lose_read(history: &mut History) -> bool {
 }
 
 fn skip_read(history: &mut History) -> bool {
+    let deleted: BTreeSet<u64> = history.events().iter().filter_map(deleted_topic).collect();
     let mut readers = BTreeMap::new();
     for (index, (_, event)) in history.events().iter().enumerate() {
-        if let Event::Read { reader, place, .. } = event {
+        if let Event::Read { reader, place, .. } = event
+            && !deleted.contains(&place.topic)
+        {
             readers.entry((*reader, *place)).or_insert_with(Vec::new).push(index);
         }
     }
@@ -204,9 +213,10 @@ fn swap_acks(history: &mut History) -> bool {
         _ => None,
     });
     let durable: BTreeSet<RecordId> = durable.collect();
+    let deleted: BTreeSet<u64> = history.events().iter().filter_map(deleted_topic).collect();
     for (index, (_, event)) in history.events().iter().enumerate() {
         let Event::Resolved(record, Outcome::Acked(place, Some(_))) = event else { continue };
-        if !durable.contains(record) {
+        if !durable.contains(record) || deleted.contains(&place.topic) {
             continue;
         }
         match last {

@@ -216,7 +216,7 @@ pub fn draw(seed: u64) -> Plan {
 
 fn draw_sound(seed: u64) -> Plan {
     let mut dice = Dice::new(seed ^ 0x51A1_51A1);
-    let lives = dice.within(2..5);
+    let lives = dice.within(2..6);
     let large = dice.once_in(3);
     let faults_of_disk = dice.once_in(3);
     let faults_of_network = dice.once_in(2);
@@ -225,7 +225,7 @@ fn draw_sound(seed: u64) -> Plan {
         sizes: sizes(&mut dice),
         topics: (0..dice.within(1..4)).map(|_| topic(&mut dice)).collect(),
         lives: (0..lives).map(|_| life(&mut dice)).collect(),
-        producers: (0..dice.within(1..5)).map(|_| producer(&mut dice, large)).collect(),
+        producers: (0..dice.within(1..6)).map(|_| producer(&mut dice, large)).collect(),
         consumers: (0..dice.within(1..4)).map(|_| consumer(&mut dice)).collect(),
         admin: dice.once_in(2),
         strangers: dice.once_in(4),
@@ -300,7 +300,7 @@ fn producer(dice: &mut Dice, large: bool) -> ProducerPlan {
         in_flight: *dice.pick(&[1, 5, 5, 20]),
         buffer_bytes: *dice.pick(&[1 << 10, 64 << 10, 32 << 20]),
         // A run's bytes are bounded, whatever their sizes.
-        records: dice.any_magnitude(5..200).min((1 << 20) / value_bytes.max(1)).max(3),
+        records: dice.any_magnitude(10..400).min((2 << 20) / value_bytes).max(3),
         value_bytes,
         pause: Duration::from_micros(*dice.pick(&[0, 100, 2_000, 50_000])),
         burst: dice.any_magnitude(1..50),

@@ -25,8 +25,12 @@ fn wrong(facts: &Facts<'_>, sighting: &Sighting) -> Option<String> {
     let Some(send) = facts.sends.get(&sighting.stamp.record) else {
         return Some("nobody sent it".into());
     };
-    if let Some((_, Outcome::Failed(why))) = &send.outcome {
-        return Some(format!("its producer was told that it is not in the log: {why}"));
+    if let Some((at, Outcome::Failed(why))) = &send.outcome {
+        // A topic that goes takes what was under way in it along, read or not.
+        let went_along = sighting.place.topic == send.stamp.topic && !facts.is_clear(send.stamp.topic, *at);
+        if !went_along {
+            return Some(format!("its producer was told that it is not in the log: {why}"));
+        }
     }
     if send.at > sighting.at {
         return Some(format!("it was sent later, at {}", seconds(send.at)));
