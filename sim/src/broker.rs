@@ -1,11 +1,13 @@
 //! The broker's machine: its process is started, asked to stop, killed, and started again on the same disk.
 
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use ringlog_broker::check::{self, CheckError, Weight};
 use ringlog_broker::config::{BrokerConfig, StorageSizes};
 use ringlog_broker::node::{self, StartSummary};
 use ringlog_reactor::sim::{self, Host};
@@ -14,6 +16,9 @@ use ringlog_reactor::{Notify, timeout};
 use crate::history::{Event, Place};
 use crate::plan::{Death, Sizes};
 use crate::stage::Stage;
+
+/// Where a broker's machine keeps its data.
+const DATA_DIR: &str = "/data";
 
 /// A process that was to end by itself gets so much virtual time for it.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
@@ -72,7 +77,7 @@ impl Broker {
     /// Boots a process of so many shards; does not wait for anything.
     fn boot(&self, shards: usize) {
         let config = BrokerConfig {
-            data_dir: PathBuf::from("/data"),
+            data_dir: PathBuf::from(DATA_DIR),
             listen: self.address,
             storage: StorageSizes {
                 journal_file_bytes: self.sizes.journal_file_bytes,
@@ -158,6 +163,19 @@ impl Broker {
         result
     }
 
+    /// Looks at the folder between two lives, as `ringlog check` does. Says what is damaged in it.
+    pub async fn check(&self) -> Result<(), String> {
+        let life = Rc::new(Life::default());
+        let checked = Rc::clone(&life);
+        self.host.start(move || async move { *checked.result.borrow_mut() = Some(look().await) });
+        let ended = timeout(ENDS_WITHIN, self.host.ended()).await;
+        let result = life.result.take();
+        match (ended, result) {
+            (Ok(()), Some(result)) => result,
+            _ => Err(format!("it did not end within {ENDS_WITHIN:?}")),
+        }
+    }
+
     /// Kills the process after so many polls, or when it has had nothing to do for a while.
     async fn die(&self, polls: u64, death: Death) {
         match death {
@@ -207,6 +225,24 @@ fn found(summary: &StartSummary) -> (Vec<String>, Vec<Place>) {
     (damage.collect(), places.collect())
 }
 
+/// What is damaged in the broker's folder, if there is one.
+async fn look() -> Result<(), String> {
+    let found = match check::check(Path::new(DATA_DIR), &mut |_| ()).await {
+        Ok(found) => found,
+        // Killed before it had made anything.
+        Err(CheckError::NothingThere { .. }) => return Ok(()),
+        Err(CheckError::Folder { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.to_string()),
+    };
+    match found.report.findings.iter().find(|finding| finding.weight != Weight::Harmless) {
+        None => Ok(()),
+        Some(damage) => {
+            let path = damage.path.display();
+            Err(format!("{path} at byte {}: {}, offsets {:?}", damage.offset, damage.what, damage.offsets))
+        }
+    }
+}
+
 /// Waits for the one or the other.
 async fn first(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
     let (mut one, mut other) = (std::pin::pin!(one), std::pin::pin!(other));
@@ -215,4 +251,35 @@ async fn first(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
         if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlog_reactor::sim::{SimDisk, Simulation};
+
+    use super::*;
+    use crate::history::Trust;
+
+    #[test]
+    fn a_check_between_two_lives_sees_a_flipped_bit() {
+        let world = Simulation::new(1);
+        let sizes = Sizes {
+            journal_file_bytes: 64 << 10,
+            journal_files: 2,
+            tail_bytes: 4 << 20,
+            bypass_bytes: 64 << 10,
+        };
+        let host = world.host("broker", [10, 0, 0, 1].into(), SimDisk::new(1));
+        let broker = Broker::new(host, Stage::new(Trust::Sound), sizes, 7171);
+        world.run(async {
+            assert_eq!(broker.check().await, Ok(()), "there is nothing to look at");
+            assert_eq!(broker.start(2).await, Started::Up);
+            assert_eq!(broker.end(0, Death::Kill).await, Ok(()));
+            assert_eq!(broker.check().await, Ok(()));
+            let checkpoint = Path::new(DATA_DIR).join("journal/0000000001/shard-1/checkpoint");
+            assert!(broker.host().disk().flip_bit(&checkpoint, 30, 2));
+            let damage = broker.check().await.expect_err("a checkpoint is damaged");
+            assert!(damage.contains("shard-1/checkpoint"), "{damage}");
+        });
+    }
 }

@@ -13,7 +13,7 @@ use crate::actors::{admin, connect, connect_to_broker, consumer, producer, stran
 use crate::broker::{Broker, Started};
 use crate::check;
 use crate::faults;
-use crate::history::{Event, Outcome, Place};
+use crate::history::{Event, Outcome, Place, Trust};
 use crate::plan::{Death, LifePlan, Plan};
 use crate::random::Dice;
 use crate::record::{self, RecordId, Stamp};
@@ -80,6 +80,14 @@ impl Play {
         faults::rot(self, dice);
         match ended {
             Err(why) if !self.plan.disk.may_fail() => self.refused("a stop", &why),
+            _ => self.check(&self.broker).await,
+        }
+    }
+
+    /// Looks at what a life has left on the disk. Whatever ended it, nothing on a sound disk is damage.
+    async fn check(&self, broker: &Broker) -> bool {
+        match broker.check().await {
+            Err(why) if self.plan.trust() == Trust::Sound => self.refused("a check", &why),
             _ => true,
         }
     }
@@ -164,7 +172,9 @@ impl Play {
             self.refused("a stop", &why);
             return;
         }
-        self.recover_copies(dice).await;
+        if self.check(&self.broker).await {
+            self.recover_copies(dice).await;
+        }
     }
 
     /// Everything can be written to again.
