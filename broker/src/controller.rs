@@ -164,9 +164,9 @@ impl Controller {
         next.deleting.push((*topic).clone());
         match self.keep(next).await {
             Ok(()) => {}
-            // The next start may find it deleted: nothing may be acknowledged in it any more.
+            // The next start may find it deleted, so nothing may be acknowledged in it any more; or not, so its files stay.
             Err(NotKept { why, replaced: true }) => {
-                self.change(TopicChange::Withdraw(topic)).await.map_err(TopicError::Storage)?;
+                self.change(TopicChange::Freeze(topic)).await.map_err(TopicError::Storage)?;
                 return Err(TopicError::Storage(why));
             }
             Err(error) => return Err(error.into()),

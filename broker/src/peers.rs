@@ -108,6 +108,8 @@ pub enum TopicChange {
     Prepare(Arc<Topic>),
     /// The topic is durable: let clients see it.
     Publish(Arc<Topic>),
+    /// Whether the topic is still there only a restart will tell: acknowledge nothing in it, and keep its files.
+    Freeze(Arc<Topic>),
     /// The topic is gone, or could not be made: remove its partitions.
     Withdraw(Arc<Topic>),
 }

@@ -165,6 +165,13 @@ impl Shard {
                 }
             }
             TopicChange::Publish(topic) => self.topics.borrow_mut().insert(topic),
+            TopicChange::Freeze(topic) => {
+                for spec in topic.owned_by(self.index(), shards) {
+                    if let Some(partition) = self.store.partition(spec.id) {
+                        partition.refuse_appends(FROZEN);
+                    }
+                }
+            }
             TopicChange::Withdraw(topic) => {
                 self.topics.borrow_mut().remove(&topic.name);
                 for spec in topic.owned_by(self.index(), shards) {
@@ -193,6 +200,10 @@ impl Shard {
         stored
     }
 }
+
+/// Why a frozen topic takes no records.
+const FROZEN: &str =
+    "the deletion of its topic failed half-way, and may be on disk or not; start the broker again to see";
 
 /// The life of a shard: recover, become active, serve until told to end.
 pub async fn run(config: BrokerConfig, peers: Peers, inbox: mailbox::Receiver<PeerMessage>) {

@@ -12,7 +12,7 @@ use ringlog_protocol::messages::{
 };
 use ringlog_protocol::{Ack, ErrorCode, Kind, encode, encode_with_payload};
 use ringlog_reactor::net::TcpStream;
-use ringlog_reactor::sim::Simulation;
+use ringlog_reactor::sim::{SimDisk, Simulation};
 use ringlog_reactor::{mailbox, sleep, spawn, timeout};
 
 use super::*;
@@ -573,4 +573,43 @@ fn a_damaged_large_batch_is_refused_and_the_next_is_taken() {
         drop(client);
         node.stop().await;
     });
+}
+
+/// Fails the next sync as soon as the metadata file was replaced: that of the folder.
+async fn fail_the_sync_of_a_change(disk: SimDisk) {
+    let is_new = |(path, _): &(PathBuf, u64)| path.ends_with("metadata.tmp");
+    for there in [true, false] {
+        while disk.files().iter().any(is_new) != there {
+            ringlog_reactor::yield_now().await;
+        }
+    }
+    disk.fail_next_sync(5);
+}
+
+#[test]
+fn a_topic_whose_deletion_is_in_doubt_takes_nothing_more_and_keeps_its_files() {
+    for seed in 0..10 {
+        let simulation = Simulation::new(seed);
+        let disk = simulation.disk();
+        simulation.run(async {
+            let node = SimNode::start(1).await;
+            let mut client = WireClient::connect(node.address, None).await;
+            create_topic(&mut client, 2).await;
+            let handle = open(&mut client, 0).await;
+            client.try_send_batch(handle, batch_of(&["kept"])).await.unwrap();
+            let watcher = spawn(fail_the_sync_of_a_change(disk.clone()));
+            client.tell(Kind::DeleteTopic, 0, &DeleteTopic { name: "orders".into() }).await;
+            let refused = client.next_frame().await;
+            watcher.await;
+            assert_eq!(refused.error().error_code(), ErrorCode::StorageFailed);
+            let refused = client.try_send_batch(handle, batch_of(&["more"])).await.unwrap_err();
+            assert_eq!(refused.error_code(), ErrorCode::Quarantined);
+            let (_, fetched): (_, Fetched) = client.ask(Kind::Fetch, handle, &fetch_from(0)).await;
+            assert_eq!(fetched.high_watermark, 1);
+        });
+        simulation.crash();
+        // What a failed sync should have saved is lost, so the deletion is.
+        let ends = Simulation::with_disk(seed + 100, simulation.disk()).run(log_ends(2));
+        assert_eq!(ends, Some([1, 0]), "the topic is there, and so is all that was acknowledged");
+    }
 }

@@ -243,6 +243,11 @@ impl Partition {
     fn quarantine_for_now(&self, reason: &str) {
         count(&self.shared.counters.corrupt_reads);
         tracing::error!(partition = %self.id(), topic = %self.spec.topic_name, reason, "the log is damaged");
+        self.refuse_appends(reason);
+    }
+
+    /// Takes no more batches until the next start, for that reason. What there is can be read.
+    pub fn refuse_appends(&self, reason: &str) {
         self.quarantine
             .borrow_mut()
             .get_or_insert_with(|| Quarantine { reason: reason.to_owned(), lasting: false });
