@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod folders;
+pub mod lives;
+pub mod rot;
 pub mod vandal;
 
 use std::collections::BTreeMap;
