@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use ringlog_protocol::{ErrorCode, Frame, FrameError, Kind, split_frame};
 use ringlog_reactor::net::{RecvBuf, TcpStream};
+use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, timeout};
 
 use crate::dispatch::{Handled, dispatch, dispatch_gathered, route};
@@ -230,6 +231,7 @@ impl Connection {
             Pause::Busy => self.session.wait_until_free().await,
             Pause::NoRoom => shard.store().room().await,
             Pause::Memory(bytes) => {
+                reached("large frame gathered");
                 let permit = shard.gather_budget().take(bytes).await;
                 self.partial.borrow_mut().give(permit);
             }

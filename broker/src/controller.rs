@@ -15,6 +15,7 @@ use ringlog_protocol::limits::MAX_PARTITIONS_PER_TOPIC;
 use ringlog_protocol::messages::CreateTopic;
 use ringlog_protocol::{ErrorCode, TopicName};
 use ringlog_reactor::Notify;
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_storage::remove_topic;
 
 use crate::limits::MAX_PARTITIONS;
@@ -142,7 +143,9 @@ impl Controller {
         }
         let mut next = self.metadata.borrow().clone();
         next.topics.push((*topic).clone());
-        if let Err(error) = self.keep(next).await {
+        if mutant("topic-answered-early") {
+            *self.metadata.borrow_mut() = next;
+        } else if let Err(error) = self.keep(next).await {
             return Err(self.undo(&topic, error.why).await);
         }
         self.change(TopicChange::Publish(topic.clone())).await.map_err(TopicError::Storage)?;
@@ -197,10 +200,13 @@ impl Controller {
         if request.partitions as usize > left {
             return Err(TopicError::TooManyPartitions { left });
         }
-        Ok(Topic { id: metadata.next_topic_id, name: request.name, partitions: request.partitions, config })
+        let last_id = metadata.topics.iter().map(|topic| topic.id).max();
+        let id = if mutant("topic-id-reused") { last_id.unwrap_or(0) + 1 } else { metadata.next_topic_id };
+        Ok(Topic { id, name: request.name, partitions: request.partitions, config })
     }
 
     async fn undo(&self, topic: &Arc<Topic>, why: String) -> TopicError {
+        reached("topic could not be made");
         if let Err(more) = self.change(TopicChange::Withdraw(topic.clone())).await {
             tracing::warn!(topic = topic.name, %more, "a topic that could not be made could not be removed either");
         }
@@ -222,6 +228,7 @@ impl Controller {
         // A full disk leaves the old file, and the next change may go well.
         let replaced = !before.is_ok_and(|found| found.topics == self.metadata.borrow().topics);
         if replaced {
+            reached("metadata file in doubt");
             tracing::error!(%why, "the metadata file may or may not be on disk: no topic is changed until a restart");
             *self.broken.borrow_mut() = Some(why.clone());
         }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringlog_protocol::split_frame;
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Notify, Task, spawn};
 
 use crate::dispatch::{Handled, dispatch};
@@ -70,6 +71,7 @@ impl Links {
         if let Some(served) = self.links.borrow().get(&client) {
             return served.link.clone();
         }
+        reached("requests forwarded to another core");
         let link = Rc::new(Link {
             client,
             session: Session::new(shard.index(), Rc::new(Outbox::default())),
@@ -89,7 +91,11 @@ impl Link {
     async fn serve(self: Rc<Self>, shard: Rc<Shard>) {
         loop {
             let arrived = self.arrived.notified();
-            let request = self.requests.borrow_mut().pop_front();
+            let request = if mutant("forwarded-backwards") {
+                self.requests.borrow_mut().pop_back()
+            } else {
+                self.requests.borrow_mut().pop_front()
+            };
             let Some(request) = request else {
                 arrived.await;
                 continue;

@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringlog_reactor::net::Listener;
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{CoreConfig, CoreThread, fs, launch, mailbox, now, probe, signal, sleep, spawn};
 use ringlog_storage::{
     Damage, PreviousEpoch, RecoverySummary, keep_damaged_epoch, remove_epoch, remove_topic,
@@ -381,7 +382,11 @@ async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<Recov
         peers.ask_all(|_, done| PeerMessage::Recover { plan: plan.clone(), done }).await.map_err(failed)?;
 
     for topic in &metadata.deleting {
+        reached("deletion of a topic finished by a start");
         remove_topic(data_dir, &topic.name, topic.id).await.map_err(|error| failed(error.to_string()))?;
+    }
+    if let Some(PreviousEpoch { epoch, .. }) = previous.filter(|_| mutant("old-epoch-removed-early")) {
+        remove_epoch(data_dir, epoch).await.map_err(|error| failed(error.to_string()))?;
     }
     metadata.deleting.clear();
     (metadata.epoch, metadata.shards) = (plan.epoch, peers.count());
@@ -392,7 +397,7 @@ async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<Recov
         .await
         .map_err(failed)?;
 
-    let damaged = recovery.iter().any(|shard| shard.journal_damaged);
+    let damaged = recovery.iter().any(|shard| shard.journal_damaged) && !mutant("damaged-journals-removed");
     if let Some(PreviousEpoch { epoch, .. }) = previous {
         let dropped = match damaged {
             true => keep_damaged_epoch(data_dir, epoch).await,

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringlog_protocol::messages::Produced;
 use ringlog_protocol::{Body, ErrorCode, FixedBody, Kind, encode_error, encode_into, try_encode};
+use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Notified, Notify, Task};
 use ringlog_storage::Partition;
 
@@ -191,6 +192,7 @@ impl Session {
     /// Waits until the client may send more.
     pub async fn wait_until_free(&self) {
         while self.is_busy() && !self.outbox.is_closed() {
+            reached("client has too much under way");
             let progress = self.progress();
             if self.outbox.is_full() {
                 self.outbox.wait_for_room().await;

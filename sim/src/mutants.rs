@@ -11,10 +11,140 @@ pub struct Mutant {
     pub breaks: &'static str,
 }
 
-/// All of them.
-pub const MUTANTS: &[Mutant] = &[];
+const fn mutant(name: &'static str, what: &'static str, breaks: &'static str) -> Mutant {
+    Mutant { name, what, breaks }
+}
+
+/// All of them, from the client down to the disk.
+pub const MUTANTS: &[Mutant] = &[
+    // The client.
+    mutant("resend-unknown-outcome", "a batch whose answer was lost is sent again", "2 offset"),
+    mutant(
+        "refused-resent-backwards",
+        "batches that were refused for now go again in reverse order",
+        "5 order",
+    ),
+    mutant("overtaken-resent", "a refused batch goes again behind later ones that were taken", "5 order"),
+    mutant(
+        "resumed-at-end",
+        "a subscription that lost its connection goes on at the end of the log",
+        "5 order",
+    ),
+    // The broker.
+    mutant("ack-before-commit", "a disk ack is given as soon as the batch is in memory", "1 acked"),
+    mutant("bypass-acked-early", "a large batch is acknowledged before its mark is durable", "1 acked"),
+    mutant("credit-gap", "a subscription that used up its credit goes on at the end of the log", "5 order"),
+    mutant("forwarded-backwards", "requests from another core are served newest first", "5 order"),
+    mutant("topic-answered-early", "a topic is made known before the metadata file names it", "1 acked"),
+    mutant(
+        "topic-id-reused",
+        "a new topic gets the id of a deleted one, and its entries in the journal",
+        "2 offset",
+    ),
+    mutant(
+        "old-epoch-removed-early",
+        "the old journals go before the metadata names the new epoch",
+        "1 acked",
+    ),
+    mutant("damaged-journals-removed", "journals in which damage was found are removed", "6 recovery"),
+    // The journal.
+    mutant("ack-before-sync", "a commit does not wait for stable storage", "1 acked"),
+    mutant("failed-write-acked", "a commit that failed counts as done", "1 acked"),
+    mutant("acked-out-of-order", "a frame is acknowledged before the frame before it is durable", "1 acked"),
+    mutant("rewrite-acked-block", "a frame begins in the last block of the one before it", "1 acked"),
+    mutant(
+        "drop-journal-before-checkpoint",
+        "journal files are free before the checkpoint is durable",
+        "1 acked",
+    ),
+    mutant("journal-freed-too-far", "a checkpoint frees what became durable while it was made", "1 acked"),
+    mutant("checkpoint-says-clean", "every checkpoint says that the journal need not be read", "1 acked"),
+    mutant("retry-after-failed-sync", "a sync that failed is tried again, and then believed", "1 acked"),
+    mutant("stopped-before-committed", "an orderly end does not wait for commits", "1 acked"),
+    // Large batches past the journal.
+    mutant("mark-before-sync", "a mark is put before what it tells of is synced", "1 acked"),
+    mutant("bypass-before-flush-is-synced", "a bypass begins before what was flushed is synced", "1 acked"),
+    // Log memory and reads.
+    mutant("read-past-high-watermark", "a reader sees what is not durable yet", "4 no loss"),
+    mutant("cache-past-high-watermark", "a cold read hands out what a bypass has written ahead", "4 no loss"),
+    mutant(
+        "read-crc-unchecked",
+        "what is read from a segment is not checked against its checksum",
+        "6 recovery",
+    ),
+    mutant(
+        "entry-identity-unchecked",
+        "what is read need not be of the partition, nor in order",
+        "6 recovery",
+    ),
+    mutant("trust-index", "an index is believed, however old it is", "4 no loss"),
+    // Segments.
+    mutant("sync-races-write", "a segment is synced while a write into it is under way", "1 acked"),
+    mutant("sealed-unsynced", "a full segment is sealed without a sync", "1 acked"),
+    mutant("segment-entry-unsynced", "a new segment's folder is not synced", "1 acked"),
+    mutant("partition-folder-unsynced", "a new partition's folders are not synced", "1 acked"),
+    mutant(
+        "start-offset-not-durable",
+        "retention removes files before a checkpoint has the new start",
+        "6 recovery",
+    ),
+    // Recovery.
+    mutant("window-ignored", "recovery takes every frame but the last for durable", "6 recovery"),
+    mutant("old-frames-taken", "recovery takes frames of other epochs from recycled files", "6 recovery"),
+    mutant("torn-tail-skipped", "recovery goes on behind a torn frame", "6 recovery"),
+    mutant("cut-mid-log", "recovery cuts at a bad frame that durable ones follow", "1 acked"),
+    mutant("replay-crc-unchecked", "recovery replays batches without a look at their checksum", "6 recovery"),
+    mutant("marks-ignored", "recovery does not follow marks", "1 acked"),
+    mutant("replayed-unsynced", "the new epoch begins before what was replayed is synced", "1 acked"),
+    mutant("taken-over-unsynced", "journal files are taken over without a sync of their folders", "1 acked"),
+    mutant(
+        "quarantine-forgotten",
+        "a start forgets which partitions an earlier one found damaged",
+        "6 recovery",
+    ),
+    mutant("quarantined-cleaned", "a start moves segments of a damaged partition away", "6 recovery"),
+    // Files.
+    mutant("no-directory-sync", "no folder is ever synced", "1 acked"),
+    mutant("replace-in-place", "metadata and checkpoints are written over the old ones", "1 acked"),
+    mutant("replace-unsynced", "a file takes another's name before its bytes are synced", "1 acked"),
+    mutant("short-write-taken-for-whole", "the rest of a short write is not written", "1 acked"),
+];
 
 /// The mutant of that name.
 pub fn find(name: &str) -> Option<&'static Mutant> {
     MUTANTS.iter().find(|mutant| mutant.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_table_has_just_the_switches_of_the_code() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+        let mut switches = BTreeSet::new();
+        for folder in ["reactor/src", "storage/src", "broker/src", "client/src"] {
+            collect(&root.join(folder), &mut switches);
+        }
+        let table: BTreeSet<String> = MUTANTS.iter().map(|mutant| mutant.name.to_owned()).collect();
+        assert_eq!(table.len(), MUTANTS.len(), "a name stands twice");
+        assert_eq!(table, switches);
+    }
+
+    fn collect(folder: &Path, switches: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                collect(&path, switches);
+            } else {
+                let text = fs::read_to_string(&path).expect("a source file");
+                let named = text.split("mutant(\"").skip(1).filter_map(|rest| rest.split_once('"'));
+                switches.extend(named.map(|(name, _)| name.to_owned()));
+            }
+        }
+    }
 }

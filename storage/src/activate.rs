@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::rc::Rc;
 
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{fs, spawn};
 
 use crate::error::{SYNCING, StoreError};
@@ -60,11 +61,12 @@ impl Recovered {
         for name in self.recyclable(&from).await?.into_iter().take(config.journal_files as usize) {
             let (old, new) = (from.join(name), layout::journal_file(&to, moved.len() as u32));
             fs::rename(&old, &new).await.map_err(StoreError::io("renaming", old))?;
+            reached("journal file taken over");
             moved.push(new);
         }
         // A frame must never be in a file that a crash can put back into the old folder.
         for dir in [&to, &from] {
-            if !moved.is_empty() {
+            if !moved.is_empty() && !mutant("taken-over-unsynced") {
                 fs::sync_dir(dir).await.map_err(StoreError::io(SYNCING, dir))?;
             }
         }
@@ -100,6 +102,7 @@ pub async fn remove_epoch(data_dir: &Path, epoch: u64) -> Result<(), StoreError>
 pub async fn keep_damaged_epoch(data_dir: &Path, epoch: u64) -> Result<(), StoreError> {
     let from = layout::epoch_dir(data_dir, epoch);
     let to = layout::damaged_epoch_dir(data_dir, epoch);
+    reached("damaged epoch kept");
     match fs::rename(&from, &to).await {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         renamed => renamed.map_err(StoreError::io("renaming", from)),

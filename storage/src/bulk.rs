@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use ringlog_protocol::batch::BatchHeader;
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{DIRECT_ALIGN, Task, aligned, spawn};
 
 use crate::checkpoint::wait_for_space;
@@ -102,6 +103,7 @@ impl Inner {
     fn bypassed(self: &Rc<Self>, partition: &Rc<Partition>) {
         count(&self.shared.counters.bypasses);
         if partition.begin_bypass() {
+            reached("bypass begun");
             self.bypassing.set(self.bypassing.get() + 1);
             spawn(run(Rc::clone(self), Rc::clone(partition))).detach();
         }
@@ -118,6 +120,7 @@ impl Inner {
         self.make_room(MARK_BYTES)?;
         let bytes = mark.encode();
         self.journal.borrow_mut().put(partition, &bytes, Mark::crc_of(&bytes), mark.next_offset);
+        reached("mark put");
         count(&self.shared.counters.marks);
         self.commit_wake.notify_all();
         Ok(())
@@ -127,6 +130,7 @@ impl Inner {
     fn try_put_back(&self, partition: &Rc<Partition>) -> Result<(), AppendError> {
         let entries = partition.pending_entries();
         if !entries.is_empty() {
+            reached("batches put back into the journal");
             self.make_room(entries.iter().map(Bytes::len).sum())?;
             let mut journal = self.journal.borrow_mut();
             for entry in &entries {
@@ -255,7 +259,7 @@ impl Bypass {
             let _lock = locking.flush_lock.acquire().await;
             locking.check_failure()?;
             flushing.flush().await?;
-            if flushing.is_unsynced() {
+            if flushing.is_unsynced() && !mutant("bypass-before-flush-is-synced") {
                 flushing.sync().await?;
             }
             Ok(())

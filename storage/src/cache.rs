@@ -6,6 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
+use ringlog_reactor::sim::mutant;
+
 use crate::ReadBatches;
 use crate::config::PartitionId;
 use crate::limits::{MAX_COLD_READS, MAX_READ_SLICES, READ_CACHE_BYTES};
@@ -72,6 +74,7 @@ impl ReadCache {
         let entries = &kept.run.entries;
         let first = entries.partition_point(|entry| entry.last_offset < offset);
         let mut read = ReadBatches::empty(offset);
+        let until = if mutant("cache-past-high-watermark") { i64::MAX } else { until };
         for entry in entries[first..].iter().take_while(|entry| entry.base_offset < until) {
             let full = read.bytes + entry.batch.len() > max_bytes || read.batches.len() == MAX_READ_SLICES;
             if full && !read.batches.is_empty() {

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{fs, sleep, spawn, timeout, yield_now};
 
 use crate::error::StoreError;
@@ -60,7 +61,7 @@ pub(crate) async fn settle(inner: &Inner, result: Result<(), StoreError>) -> boo
             pause(inner).await;
             true
         }
-        Err(error) if error.is_out_of_descriptors() => {
+        Err(error) if error.is_out_of_descriptors() || mutant("retry-after-failed-sync") => {
             tracing::warn!(shard = inner.config.shard, %error, "a flush waits for a file descriptor");
             inner.checkpoint_due.set(true);
             pause(inner).await;
@@ -152,12 +153,18 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
     }
     let partitions: Vec<_> = inner.partitions.borrow().values().cloned().collect();
     sync_all(partitions.iter().filter(|partition| partition.is_unsynced())).await?;
+    let upto = if mutant("journal-freed-too-far") { inner.journal.borrow().durable() } else { upto };
+    if mutant("drop-journal-before-checkpoint") {
+        inner.files.free_upto(upto);
+    }
+    let clean = clean || mutant("checkpoint-says-clean");
     let identity = inner.journal.borrow().identity();
     let points: Vec<_> = inner.partitions.borrow().values().map(|partition| partition.point()).collect();
     let checkpoint = Checkpoint { journal: identity, clean, journal_from: upto.0 + 1, partitions: points };
     let path = layout::checkpoint_file(&inner.dir);
     fs::replace(&path, &checkpoint.encode()).await.map_err(StoreError::io("replacing", &path))?;
     inner.files.free_upto(upto);
+    reached("checkpoint made");
     count(&inner.shared.counters.checkpoints);
     Ok(())
 }
@@ -237,7 +244,9 @@ impl Store {
         inner.closing.set(true);
         inner.room.notify_all();
         inner.hurry();
-        self.wait_until_idle().await?;
+        if !mutant("stopped-before-committed") {
+            self.wait_until_idle().await?;
+        }
         let _lock = inner.flush_lock.acquire().await;
         if let Some(failure) = inner.failure() {
             return Err(failure.into());

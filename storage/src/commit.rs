@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use ringlog_reactor::fs::Sync;
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Notified, spawn, timeout};
 
 use crate::journal::{SealedFrame, Touched};
@@ -42,11 +43,14 @@ async fn pause(inner: &Inner, wake: Notified) {
 }
 
 async fn commit(inner: Rc<Inner>, frame: SealedFrame, place: Place) {
-    let written = place.file.write_at(frame.pieces, place.position, Sync::Data).await;
+    let sync = if mutant("ack-before-sync") { Sync::None } else { Sync::Data };
+    let written = place.file.write_at(frame.pieces, place.position, sync).await;
     if inner.failure().is_some() {
         return;
     }
-    if let Err(error) = written {
+    if let Err(error) = written
+        && !mutant("failed-write-acked")
+    {
         return inner.fail(format!("writing the journal: {error}"));
     }
     count(&inner.shared.counters.commits);
@@ -88,10 +92,12 @@ async fn place(inner: &Inner, frame: &SealedFrame) -> Result<Place, String> {
             }
             inner.waits_for_file.set(false);
             if place.recycled {
+                reached("journal file recycled");
                 count(&inner.shared.counters.recycles);
             }
             return Ok(place);
         }
+        reached("commit waits for a journal file");
         inner.waits_for_file.set(true);
         // A shutdown looks at this, too.
         inner.committed.notify_all();

@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ringlog_protocol::batch::{BatchError, BatchHeader};
+use ringlog_reactor::sim::mutant;
 
 use crate::CommitSeq;
 use crate::config::TopicAck;
@@ -292,6 +293,10 @@ impl Journal {
 
     /// Notes that a frame that was handed out is on stable storage.
     pub(crate) fn written(&mut self, sequence: CommitSeq) {
+        if mutant("acked-out-of-order") {
+            let upto = sequence.0.saturating_sub(self.durable) as usize;
+            return self.writing.iter_mut().take(upto).for_each(|writing| writing.written = true);
+        }
         let place = (sequence.0 - self.durable - 1) as usize;
         self.writing[place].written = true;
     }

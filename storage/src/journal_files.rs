@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use bytes::{BufMut, Bytes};
 use ringlog_reactor::fs::{self, File, OpenOptions, Sync};
+use ringlog_reactor::sim::mutant;
 use ringlog_reactor::{Notified, Notify};
 
 use crate::CommitSeq;
@@ -105,6 +106,9 @@ impl JournalFiles {
         let place =
             Place { file: Rc::clone(&active.file.file), position: active.position, switched, recycled };
         active.position += len;
+        if mutant("rewrite-acked-block") && len > BLOCK_BYTES as u64 {
+            active.position -= BLOCK_BYTES as u64;
+        }
         Some(place)
     }
 

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
+use ringlog_reactor::sim::reached;
 
 use crate::limits::CHUNK_BYTES;
 use crate::partition::Partition;
@@ -131,6 +132,7 @@ impl LogMemory {
         if !oldest.partitions.iter().all(|partition| partition.has_flushed_chunk(oldest.id)) {
             return false;
         }
+        reached("log memory evicted");
         for partition in &oldest.partitions {
             partition.evict_chunk(oldest.id);
         }

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use ringlog_protocol::TopicName;
 use ringlog_protocol::batch::{BatchHeader, check_for_produce};
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Notified, Notify, fs};
 
 use crate::bulk;
@@ -143,6 +144,7 @@ impl Inner {
         if self.failure().is_some() {
             return;
         }
+        reached("storage failed");
         tracing::error!(
             shard = self.config.shard,
             reason,
@@ -175,6 +177,7 @@ impl Inner {
             );
         }
         if changed && !full {
+            reached("full disk waited out");
             tracing::info!(shard = self.config.shard, "there is space on the disk again");
             self.room.notify_all();
         }
@@ -218,6 +221,7 @@ impl Inner {
                 Ok(())
             }
             Err(reason) => {
+                reached("append waits for room");
                 count(&self.shared.counters.refused_full);
                 if matches!(reason, NoRoom::Memory) {
                     self.request_checkpoint();
@@ -275,6 +279,9 @@ impl Store {
     pub async fn delete_partition(&self, id: PartitionId) -> Result<(), StoreError> {
         let removed = self.inner.partitions.borrow_mut().remove(&id);
         let partition = removed.ok_or(StoreError::Unknown(id))?;
+        if partition.is_bypassing() {
+            reached("partition deleted during a bypass");
+        }
         partition.delete();
         self.inner.dirty.borrow_mut().remove(&id);
         // A bypass that waits for something must see it, and end.
@@ -426,6 +433,9 @@ impl Store {
 pub(crate) async fn make_folder(data_dir: &std::path::Path, spec: &PartitionSpec) -> Result<(), StoreError> {
     let dir = layout::partition_dir(data_dir, spec);
     fs::create_dir_all(&dir).await.map_err(StoreError::io("creating", &dir))?;
+    if mutant("partition-folder-unsynced") {
+        return Ok(());
+    }
     for folder in dir.ancestors().skip(1).take_while(|folder| folder.starts_with(data_dir)) {
         fs::sync_dir(folder).await.map_err(StoreError::io(SYNCING, folder))?;
     }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 use ringlog_protocol::{Ack, ErrorCode, Frame, FrameHeader};
+use ringlog_reactor::sim::mutant;
 use ringlog_storage::{AppendError, Appended, Partition};
 
 use crate::dispatch::Handled;
@@ -45,11 +46,13 @@ fn produce(
     }
     match append(&partition) {
         Ok(appended) => match ack {
-            Ack::Disk => {
+            Ack::Disk if !mutant("ack-before-commit") => {
                 shard.store().hurry();
                 shard.acks().wait_for(&partition, appended, session, request);
             }
-            Ack::Memory => session.reply_produced(request, appended.base_offset, partition.start_offset()),
+            Ack::Disk | Ack::Memory => {
+                session.reply_produced(request, appended.base_offset, partition.start_offset())
+            }
             Ack::None => {}
         },
         Err(AppendError::Full) => return Handled::NoRoom,

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use ringlog_protocol::messages::{Credit, Delivery, Position, Subscribe, Subscribed, Unsubscribe};
 use ringlog_protocol::{ErrorCode, Frame, Kind};
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::spawn;
 use ringlog_storage::{Partition, ReadError};
 
@@ -91,6 +92,7 @@ async fn push_until_error(
         let read = match partition.try_read_tail(next, most) {
             Some(read) => read,
             None => {
+                reached("subscriber reads from the disk");
                 let _room = session.outbox().reserve(most).await;
                 partition.read(next, most).await?
             }
@@ -100,6 +102,9 @@ async fn push_until_error(
             continue;
         }
         next = read.next_offset;
+        if read.bytes >= most && mutant("credit-gap") {
+            next = partition.high_watermark();
+        }
         credit.spend(read.bytes);
         let body = Delivery { high_watermark: partition.high_watermark() };
         session.reply_with_batches(Kind::Delivery, id, &body, read.batches);

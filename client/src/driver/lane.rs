@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ringlog_protocol::ErrorCode;
 use ringlog_protocol::batch::Compression;
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Instant, now};
 
 use super::backoff::Backoff;
@@ -155,6 +156,7 @@ impl Lane {
                 return Obstacle::Later("the connection to the broker was lost".into(), false);
             }
             if self.must_reopen() {
+                reached("partition opened again");
                 self.state.lock().open = None;
                 link.close_partition(handle);
                 return Obstacle::Later("the partition has to be opened again".into(), true);
@@ -178,6 +180,7 @@ impl Lane {
         {
             let mut state = self.state.lock();
             if state.window.regroup() {
+                reached("batch sent again");
                 let pause = state.backoff.next_pause();
                 state.not_before = Some(now + pause);
             }
@@ -300,6 +303,7 @@ impl State {
                 Answer::Accepted(produced.base_offset)
             }
             Err(Trouble::Refused(refusal)) if may_resend(&refusal) => {
+                reached("batch refused for now");
                 self.reopen |= is_of_a_dead_handle(refusal.code);
                 self.obstacle = Some(Arc::from(refusal.to_string()));
                 Answer::NotNow(refusal)
@@ -308,7 +312,7 @@ impl State {
                 self.reopen |= is_of_a_dead_handle(refusal.code);
                 Answer::Never(refusal)
             }
-            Err(Trouble::Lost { sent: false }) => Answer::NotSent,
+            Err(Trouble::Lost { sent }) if !sent || mutant("resend-unknown-outcome") => Answer::NotSent,
             Ok(_) | Err(Trouble::Lost { .. } | Trouble::Nonsense(_)) => Answer::Unknown,
         };
         self.window.answer(flight, answer, settled);

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use ringlog_protocol::messages::{Opened, Position, Welcome};
 use ringlog_protocol::{Ack, Body, Kind, messages};
 use ringlog_reactor::now;
+use ringlog_reactor::sim::reached;
 
 use super::DriverConfig;
 use super::lane::{Lane, is_of_a_dead_handle};
@@ -340,6 +341,7 @@ impl Link {
             return;
         }
         if self.welcome.get().is_some() {
+            reached("connection lost");
             tracing::info!(broker = %self.address, reason = %end, "the connection ended");
         } else {
             *self.failure.lock() = Some(end);

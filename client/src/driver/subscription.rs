@@ -12,6 +12,7 @@ use bytes::Bytes;
 use ringlog_protocol::batch::{BatchError, BatchHeader, split_batches};
 use ringlog_protocol::messages::{Fetch, Opened, Position, Subscribed};
 use ringlog_protocol::{Ack, ErrorCode, Kind};
+use ringlog_reactor::sim::{mutant, reached};
 
 use super::backoff::Backoff;
 use super::link::{Link, Trouble, nonsense};
@@ -188,6 +189,10 @@ impl Subscription {
         }
         let Some(queued) = self.inbox.queued_bytes(self.place) else { return Some(Stop::Unwanted) };
         if link.has_ended() {
+            reached("subscription begun again");
+            if mutant("resumed-at-end") {
+                self.state.lock().next = Position::End;
+            }
             return Some(Stop::Again(false));
         }
         let left = link.credit_left(id)?;

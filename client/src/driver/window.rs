@@ -8,6 +8,8 @@
 
 use std::collections::VecDeque;
 
+use ringlog_reactor::sim::{mutant, reached};
+
 use crate::error::{DeliveryError, Refusal};
 
 /// What became of a batch that was sent.
@@ -97,11 +99,16 @@ impl<B> Window<B> {
                 self.fail_overtaken(place, settled);
                 Ok(base_offset)
             }
-            Answer::NotNow(refusal) if self.accepted > id => Err(DeliveryError::Overtaken { refusal }),
+            Answer::NotNow(refusal) if self.accepted > id && !mutant("overtaken-resent") => {
+                Err(DeliveryError::Overtaken { refusal })
+            }
             Answer::NotNow(refusal) => return self.flights[place].state = State::Back(Some(refusal)),
             Answer::NotSent => return self.flights[place].state = State::Back(None),
             Answer::Never(refusal) => Err(DeliveryError::Refused(refusal)),
-            Answer::Unknown => Err(DeliveryError::OutcomeUnknown),
+            Answer::Unknown => {
+                reached("outcome unknown");
+                Err(DeliveryError::OutcomeUnknown)
+            }
         };
         let place = self.flights.iter().position(|flight| flight.id == id);
         let flight = place.and_then(|place| self.flights.remove(place));
@@ -115,7 +122,11 @@ impl<B> Window<B> {
         }
         self.probing |= self.flights.iter().any(|flight| matches!(flight.state, State::Back(Some(_))));
         while let Some(flight) = self.flights.pop_back() {
-            self.again.push_front(flight.batch);
+            if mutant("refused-resent-backwards") {
+                self.again.push_back(flight.batch);
+            } else {
+                self.again.push_front(flight.batch);
+            }
         }
         true
     }
@@ -140,7 +151,7 @@ impl<B> Window<B> {
     /// What was refused before an accepted batch cannot be sent again behind it.
     fn fail_overtaken(&mut self, mut place: usize, settled: &mut Settled<B>) {
         let mut earlier = 0;
-        while earlier < place {
+        while earlier < place && !mutant("overtaken-resent") {
             if !matches!(self.flights[earlier].state, State::Back(Some(_))) {
                 earlier += 1;
                 continue;
@@ -149,6 +160,7 @@ impl<B> Window<B> {
             if let Some(Flight { batch, state: State::Back(Some(refusal)), .. }) =
                 self.flights.remove(earlier)
             {
+                reached("refused batch overtaken");
                 settled.push((batch, Err(DeliveryError::Overtaken { refusal })));
             }
         }

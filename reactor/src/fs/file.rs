@@ -11,6 +11,7 @@ use crate::buffer::DIRECT_ALIGN;
 use crate::core;
 use crate::descriptor::Descriptor;
 use crate::op::{Gather, Op, Operation};
+use crate::sim::mutant;
 use crate::sys;
 
 /// How to open a file. All off to begin with.
@@ -198,6 +199,9 @@ impl File {
             }
             data.advance(written);
             offset += written as u64;
+            if mutant("short-write-taken-for-whole") {
+                break;
+            }
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use super::file::{File, OpenOptions, Sync};
 use crate::core;
 use crate::op::{Metadata, Op, Operation};
+use crate::sim::mutant;
 use crate::sys;
 
 async fn perform(op: Op) -> io::Result<Op> {
@@ -108,6 +109,9 @@ pub async fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
 /// # Errors
 /// Those of open(2) and fsync(2).
 pub async fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    if mutant("no-directory-sync") {
+        return Ok(());
+    }
     File::open(path, &OpenOptions::new().read(true)).await?.sync_all().await
 }
 
@@ -172,11 +176,13 @@ pub async fn replace(path: impl AsRef<Path>, contents: &[u8]) -> io::Result<()> 
     let path = path.as_ref();
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
+    let temporary = if mutant("replace-in-place") { path.to_path_buf() } else { PathBuf::from(temporary) };
     let options = OpenOptions::new().write(true).create(true).truncate(true);
     let file = File::open(&temporary, &options).await?;
     file.write_at(vec![Bytes::copy_from_slice(contents)], 0, Sync::None).await?;
-    file.sync_all().await?;
+    if !mutant("replace-unsynced") {
+        file.sync_all().await?;
+    }
     drop(file);
     rename(&temporary, path).await?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -7,6 +7,8 @@
 
 use std::rc::Rc;
 
+use ringlog_reactor::sim::reached;
+
 use super::Partition;
 use crate::error::StoreError;
 use crate::limits::FLUSH_WRITE_BYTES;
@@ -74,6 +76,7 @@ impl Partition {
     pub(super) async fn roll(&self) -> Result<Rc<Segment>, StoreError> {
         let active = self.active_segment();
         if let Some(active) = active.filter(|active| !active.is_sealed()) {
+            reached("segment rolled");
             active.seal().await?;
             count(&self.shared.counters.rolls);
             self.keep_open(&active);

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Notified, Notify};
 
 pub use read::ReadBatches;
@@ -199,8 +200,8 @@ impl Partition {
     /// The offset after the last record that may be read.
     pub fn high_watermark(&self) -> i64 {
         match self.spec.config.ack {
-            TopicAck::Disk => self.durable_end.get(),
-            TopicAck::Memory => self.log_end.get(),
+            TopicAck::Disk if !mutant("read-past-high-watermark") => self.durable_end.get(),
+            TopicAck::Disk | TopicAck::Memory => self.log_end.get(),
         }
     }
 
@@ -241,6 +242,7 @@ impl Partition {
 
     /// Notes damage that was found by a read: the partition takes no more batches until the next start looks again.
     fn quarantine_for_now(&self, reason: &str) {
+        reached("damage found by a read");
         count(&self.shared.counters.corrupt_reads);
         tracing::error!(partition = %self.id(), topic = %self.spec.topic_name, reason, "the log is damaged");
         self.refuse_appends(reason);
@@ -256,6 +258,7 @@ impl Partition {
 
     /// Notes that acknowledged data is lost or damaged.
     pub(crate) fn quarantine_for_good(&self, reason: &str) {
+        reached("partition quarantined");
         *self.quarantine.borrow_mut() = Some(Quarantine { reason: reason.to_owned(), lasting: true });
     }
 
@@ -297,6 +300,7 @@ impl Partition {
     pub(crate) fn point(&self) -> PartitionPoint {
         let (next_offset, active) = self.synced.get();
         let quarantined = self.quarantine.borrow().as_ref().is_some_and(|quarantine| quarantine.lasting);
+        let quarantined = quarantined && !mutant("quarantine-forgotten");
         PartitionPoint { id: self.id(), quarantined, start_offset: self.start.get(), next_offset, active }
     }
 

@@ -8,6 +8,8 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use ringlog_reactor::sim::reached;
+
 use super::Partition;
 use crate::error::StoreError;
 use crate::layout;
@@ -24,6 +26,7 @@ impl Partition {
         self.roll_if_expired(now_ms).await?;
         let expired = self.expired(now_ms).await;
         let Some(last) = expired.last() else { return Ok(Vec::new()) };
+        reached("retention let segments go");
         self.start.set(last.end_offset().max(self.start.get()));
         self.segments.borrow_mut().drain(..expired.len());
         self.changed.notify_all();
@@ -73,6 +76,7 @@ impl Partition {
         match last {
             Some(last) if last.end_offset() > last.base_offset() && self.is_at_rest() => {
                 if self.is_expired(&last, now_ms).await {
+                    reached("last segment expired");
                     self.roll().await?;
                 }
                 Ok(())

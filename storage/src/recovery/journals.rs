@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 use ringlog_reactor::fs::{self, File, OpenOptions};
+use ringlog_reactor::sim::reached;
 
 use super::{Damage, RecoverySummary};
 use crate::config::StoreConfig;
@@ -55,6 +56,7 @@ pub(super) async fn find(
         match read_checkpoint(&dir, previous.epoch, shard).await? {
             Ok(checkpoint) => found.journals.push(open(dir, checkpoint, summary).await?),
             Err(reason) => {
+                reached("checkpoint damaged");
                 found.checkpoint_lost = true;
                 let path = layout::checkpoint_file(&dir);
                 Journals::note(summary, Damage { path, offset: 0, partition: None, reason });
@@ -93,6 +95,7 @@ async fn open(
 ) -> Result<OldJournal, RecoveryError> {
     let mut journal = OldJournal { dir, checkpoint, files: Vec::new(), is_cut: false, frames: Vec::new() };
     if journal.checkpoint.clean {
+        reached("start after an orderly end");
         return Ok(journal);
     }
     let entries = fs::read_dir(&journal.dir).await.map_err(StoreError::io("listing", &journal.dir))?;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use ringlog_protocol::TopicName;
 use ringlog_reactor::fs::{self, DirEntry, File, OpenOptions};
+use ringlog_reactor::sim::{mutant, reached};
 
 use super::journals::Journals;
 use super::{Damage, RecoverySummary};
@@ -224,9 +225,11 @@ impl Place {
     async fn remove_stale_index(&self, base_offset: i64, synced: u64) -> Result<bool, StoreError> {
         let path = layout::index_file(&self.dir, base_offset);
         let Ok(bytes) = fs::read(&path).await else { return Ok(false) };
-        if Index::decode(&bytes).is_ok_and(|index| index.covered_bytes <= synced) {
+        let fits = Index::decode(&bytes).is_ok_and(|index| index.covered_bytes <= synced);
+        if fits || mutant("trust-index") {
             return Ok(false);
         }
+        reached("stale index removed");
         fs::remove_file(&path).await.map_err(StoreError::io("removing", &path))?;
         Ok(true)
     }
@@ -236,7 +239,8 @@ impl Place {
 /// promised is in the journal. Returns all files that are put aside, to be removed once the new epoch is active.
 pub(crate) async fn put_aside(places: &Places) -> Result<Vec<PathBuf>, RecoveryError> {
     let mut aside = Vec::new();
-    for place in places.values().filter(|place| !place.is_quarantined()) {
+    let may_change = |place: &&Place| !place.is_quarantined() || mutant("quarantined-cleaned");
+    for place in places.values().filter(may_change) {
         aside.extend(place.aside.iter().cloned());
         let mut changed = false;
         if let Some(active) = place.point.active {
@@ -255,6 +259,7 @@ pub(crate) async fn put_aside(places: &Places) -> Result<Vec<PathBuf>, RecoveryE
 }
 
 async fn rename_aside(dir: &Path, base_offset: i64) -> Result<PathBuf, StoreError> {
+    reached("segment put aside");
     let from = layout::segment_file(dir, base_offset);
     let mut attempt = 0;
     loop {

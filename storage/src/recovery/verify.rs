@@ -11,6 +11,7 @@ use crate::format::frame::{FrameError, FrameStep, JournalIdentity};
 use crate::format::mark::Mark;
 
 use bytes::Bytes;
+use ringlog_reactor::sim::{mutant, reached};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -126,18 +127,24 @@ impl Verifier<'_> {
                 self.hole(number, journal, &frame, &reason);
             }
             let follows = frame.sequence <= expected.max(proven + 1);
+            if !follows {
+                reached("frame survived without the one before it");
+            }
             match items {
                 Ok(items) if follows && items.iter().all(FrameItem::is_sound) => {
                     self.accept(journal, &frame, &items);
                     whole.push(frame);
                 }
                 // Nobody was told of it, nor of anything behind it.
-                _ if frame.sequence > proven => {
+                _ if frame.sequence > proven || mutant("cut-mid-log") => {
+                    reached("torn tail cut");
                     let bytes = torn_bytes(&reader.bytes(&frame).await?);
                     self.summary.torn_tail_bytes += bytes;
                     let FrameAt { sequence, offset, .. } = frame;
                     torn.push(TornTail { path: journal.files[frame.file].clone(), offset, sequence, bytes });
-                    break;
+                    if !mutant("torn-tail-skipped") {
+                        break;
+                    }
                 }
                 Ok(items) => {
                     self.accept(journal, &frame, &items);
@@ -209,9 +216,10 @@ impl Verifier<'_> {
     fn follow_mark(&mut self, mark: &Mark) {
         let Some(tracked) = self.tracked.get_mut(&mark.id) else { return };
         tracked.suspect = false;
-        if mark.next_offset <= tracked.end {
+        if mark.next_offset <= tracked.end || mutant("marks-ignored") {
             return;
         }
+        reached("mark followed");
         tracked.end = mark.next_offset;
         let place = self.places.get_mut(&mark.id);
         if let Some(place) = place.filter(|place| !place.is_quarantined()) {
@@ -233,6 +241,7 @@ impl Verifier<'_> {
 
     /// Part of the journal is unreadable: whose entries were there is not known.
     fn hole(&mut self, number: usize, journal: &OldJournal, frame: &FrameAt, reason: &str) {
+        reached("hole in the journal");
         let damage = Damage {
             path: journal.files[frame.file].clone(),
             offset: frame.offset,

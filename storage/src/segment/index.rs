@@ -11,6 +11,7 @@ use crate::limits::{BLOCK_BYTES, INDEX_INTERVAL_BYTES, SCAN_READ_BYTES};
 use crate::stats::count;
 
 use ringlog_reactor::fs;
+use ringlog_reactor::sim::{mutant, reached};
 
 const FIRST_ENTRY: u64 = BLOCK_BYTES as u64;
 
@@ -143,9 +144,10 @@ impl Segment {
 
     /// Builds the index again without its file, if some of it came from there. Says whether it did.
     pub(crate) async fn distrust_index(&self) -> Result<bool, SegmentError> {
-        if !self.index.borrow().from_file {
+        if !self.index.borrow().from_file || mutant("trust-index") {
             return Ok(false);
         }
+        reached("index file was wrong");
         let unknown = PartialIndex::from(self.base_offset, self.written(), self.end_offset());
         let hints = self.index.replace(unknown).index.entries;
         self.complete_index(Source::Segment { hints: &hints }).await?;
@@ -184,6 +186,7 @@ impl Segment {
             Source::Segment { hints } => (None, hints),
         };
         let from_file = loaded.is_some();
+        reached(if from_file { "index loaded" } else { "index rebuilt" });
         let covered = loaded.as_ref().map_or(FIRST_ENTRY, |index| index.covered_bytes);
         count(match &loaded {
             Some(_) => &self.context.counters.index_loads,

@@ -1,6 +1,7 @@
 //! Entries out of a segment: large aligned reads, everything checked once, slices handed out.
 
 use bytes::Bytes;
+use ringlog_reactor::sim::{mutant, reached};
 
 use super::{Place, Segment, SegmentError};
 use crate::format::entry::{Entry, EntryError, entry_start, is_padding};
@@ -62,6 +63,7 @@ impl Segment {
             }
             match end {
                 Found::End { need: Some(need) } => {
+                    reached("entry over the end of a cold read");
                     len = (cursor.position % BLOCK) as usize + need;
                     if cursor.position - cursor.position % BLOCK + len as u64 > self.written() {
                         return Err(SegmentError::Damaged("an entry ends behind the segment".to_owned()));
@@ -88,6 +90,7 @@ impl Segment {
         let len = round_up(len).min((written - from) as usize);
         let file = self.file().await?;
         let read = file.read_at(ringlog_reactor::aligned(len), from, len).await?;
+        reached("cold read");
         count(&self.context.counters.cold_reads);
         add(&self.context.counters.cold_bytes, read.len() as u64);
         if read.len() < len {
@@ -114,7 +117,7 @@ impl Segment {
                 return (run, Found::Damage(format!("offset {offset} is missing from the segment")));
             }
             // Of the ones before, nothing is handed out: damage there is nobody's business now.
-            if !entry.body_is_sound(&bytes[at..]) {
+            if !entry.body_is_sound(&bytes[at..]) && !mutant("read-crc-unchecked") {
                 cursor.position = before;
                 return (run, Found::Damage(UNSOUND_BODY.to_owned()));
             }
@@ -148,19 +151,26 @@ impl Segment {
     }
 
     fn accept(&self, entry: Entry, at: usize, cursor: &mut Cursor) -> Found {
-        if entry.id() != self.context.id {
-            return Found::Damage(format!("an entry of {} stands there", entry.id()));
-        }
-        let base = entry.header.base_offset;
-        if base < self.base_offset || cursor.expected.is_some_and(|expected| base != expected) {
-            return Found::Damage(format!("an entry at offset {base} is out of order"));
-        }
-        // It may be what an earlier life wrote there and nobody was told of.
-        if base >= self.end_offset() {
-            return Found::Damage(format!("an entry at offset {base} stands behind the segment's end"));
+        let stranger = self.stranger(&entry, cursor).filter(|_| !mutant("entry-identity-unchecked"));
+        if let Some(reason) = stranger {
+            return Found::Damage(reason);
         }
         cursor.expected = Some(entry.header.next_offset());
         cursor.position += entry.len() as u64;
         Found::Entry(at, entry)
+    }
+
+    /// Why an entry is not what must stand at the cursor, if it is not.
+    fn stranger(&self, entry: &Entry, cursor: &Cursor) -> Option<String> {
+        if entry.id() != self.context.id {
+            return Some(format!("an entry of {} stands there", entry.id()));
+        }
+        let base = entry.header.base_offset;
+        if base < self.base_offset || cursor.expected.is_some_and(|expected| base != expected) {
+            return Some(format!("an entry at offset {base} is out of order"));
+        }
+        // It may be what an earlier life wrote there and nobody was told of.
+        (base >= self.end_offset())
+            .then(|| format!("an entry at offset {base} stands behind the segment's end"))
     }
 }

@@ -9,6 +9,8 @@ use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ringlog_reactor::fs::{self, File, OpenOptions, Sync};
+use ringlog_reactor::sim::{mutant, reached};
+use ringlog_reactor::spawn;
 
 use super::{PartialIndex, Segment, SegmentContext};
 use crate::error::{SYNCING, StoreError};
@@ -43,7 +45,9 @@ impl Segment {
         block.put_bytes(0, BLOCK_BYTES - block.len());
         let header = vec![block.freeze()];
         file.write_at(header, 0, Sync::None).await.map_err(StoreError::io("writing", &path))?;
-        fs::sync_dir(&context.dir).await.map_err(StoreError::io(SYNCING, &context.dir))?;
+        if !mutant("segment-entry-unsynced") {
+            fs::sync_dir(&context.dir).await.map_err(StoreError::io(SYNCING, &context.dir))?;
+        }
         let index = PartialIndex::empty(base_offset);
         Ok(Segment::with(context, base_offset, (BLOCK, base_offset), false, index, Some(Rc::new(file))))
     }
@@ -73,8 +77,12 @@ impl Segment {
         let (block_run, positions) = lay_out(entries, from);
         let bytes = block_run.len() as u64;
         let file = self.file().await.map_err(|error| self.write_error(error))?;
-        let written = file.write_at(vec![block_run.freeze()], from, Sync::None).await;
-        written.map_err(StoreError::io("writing", self.path()))?;
+        let write = async move { file.write_at(vec![block_run.freeze()], from, Sync::None).await };
+        if mutant("sync-races-write") {
+            spawn(write).detach();
+        } else {
+            write.await.map_err(StoreError::io("writing", self.path()))?;
+        }
         let mut index = self.index.borrow_mut();
         for (entry, position) in entries.iter().zip(positions) {
             let offsets = (entry.base_offset, entry.last_offset + 1);
@@ -116,6 +124,7 @@ impl Segment {
         }
         let error = StoreError::io("allocating", self.path())(error);
         if error.is_disk_full() {
+            reached("no space ahead of a large batch");
             // Part of it may be there, and others need it more. All writes under way end below.
             file.truncate(position).await.map_err(StoreError::io("truncating", self.path()))?;
             self.allocated.set(position);
@@ -128,7 +137,8 @@ impl Segment {
     pub(crate) async fn write_synced(&self, pieces: Vec<Bytes>, position: u64) -> Result<(), StoreError> {
         assert!(position >= self.written() && position.is_multiple_of(BLOCK), "nothing is written twice");
         let file = self.file().await.map_err(|error| self.write_error(error))?;
-        file.write_at(pieces, position, Sync::Data).await.map_err(StoreError::io(SYNCING, self.path()))
+        let sync = if mutant("mark-before-sync") { Sync::None } else { Sync::Data };
+        file.write_at(pieces, position, sync).await.map_err(StoreError::io(SYNCING, self.path()))
     }
 
     /// Notes that a run stands behind what is there.
@@ -155,7 +165,9 @@ impl Segment {
     pub(crate) async fn seal(&self) -> Result<(), StoreError> {
         let file = self.file().await.map_err(|error| self.write_error(error))?;
         file.truncate(self.written()).await.map_err(StoreError::io("truncating", self.path()))?;
-        file.sync_all().await.map_err(StoreError::io(SYNCING, self.path()))?;
+        if !mutant("sealed-unsynced") {
+            file.sync_all().await.map_err(StoreError::io(SYNCING, self.path()))?;
+        }
         self.save_index().await;
         self.sealed.set(true);
         Ok(())
