@@ -5,7 +5,7 @@
 //! how to run it and how to read a failure.
 //!
 //! # Map
-//! - `plan`: sizes, lives, work and faults of a run, drawn from its seed; `random`.
+//! - `plan`: sizes, lives, work and faults of a run, drawn from its seed; `busy`, `random`.
 //! - `play`: the run itself; `broker`, `faults`, `actors` (producers, consumers, the administrator, strangers, the census);
 //!   `stage`: what they share.
 //! - `history`, `record`: what was seen; `check`: one checker an invariant; `invariant`: their names.
@@ -15,6 +15,7 @@
 
 mod actors;
 mod broker;
+mod busy;
 mod check;
 mod ci;
 pub mod cli;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ringlog_client::{Ack, Compression};
 
+use crate::busy;
 use crate::history::Trust;
 use crate::random::Dice;
 
@@ -83,6 +84,8 @@ pub struct LifePlan {
     pub killed_starts: Vec<(u64, Death)>,
     /// How long clients work before the end, in virtual time.
     pub length: Duration,
+    /// The end comes with so many acknowledgements, if that is earlier.
+    pub acks: Option<u64>,
     /// How it ends.
     pub end: Death,
     /// The end comes so many polls after its time: at any await.
@@ -199,6 +202,10 @@ impl Plan {
 /// Draws the plan of a seed.
 pub fn draw(seed: u64) -> Plan {
     let mut plan = draw_sound(seed);
+    let mut dice = Dice::new(seed ^ 0xB_0517);
+    if dice.once_in(2) {
+        busy::make(&mut plan, &mut dice);
+    }
     let mut dice = Dice::new(seed ^ 0xDA_3A6E);
     if dice.once_in(6) {
         plan.damage = Some(match dice.within(0..6) {
@@ -269,6 +276,7 @@ fn life(dice: &mut Dice) -> LifePlan {
         shards: dice.within(1..5) as usize,
         killed_starts: (0..killed).map(|_| (dice.any_magnitude(5..3_000), death(dice, 0))).collect(),
         length,
+        acks: None,
         end: death(dice, 4),
         end_polls: dice.any_magnitude(1..5_000),
     }
@@ -360,10 +368,11 @@ impl fmt::Display for Plan {
             )?;
         }
         for life in &self.lives {
-            let LifePlan { shards, killed_starts, length, end, end_polls } = life;
+            let LifePlan { shards, killed_starts, length, acks, end, end_polls } = life;
+            let acks = acks.map_or(String::new(), |acks| format!(" or {acks} acks"));
             writeln!(
                 f,
-                "  life       {shards} shards, {length:?}, then {end:?} after {end_polls} polls; starts that are killed {killed_starts:?}"
+                "  life       {shards} shards, {length:?}{acks}, then {end:?} after {end_polls} polls; starts that are killed {killed_starts:?}"
             )?;
         }
         self.producers.iter().try_for_each(|producer| writeln!(f, "  producer   {producer:?}"))?;

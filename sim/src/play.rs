@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringlog_client::{Ack, Record};
 use ringlog_reactor::sim::{self, Host, SimDisk, Simulation};
-use ringlog_reactor::{sleep, spawn};
+use ringlog_reactor::{spawn, timeout};
 
 use crate::actors::census::{self, Counted};
 use crate::actors::{admin, connect, connect_to_broker, consumer, producer, stranger};
@@ -72,7 +72,8 @@ impl Play {
         }
         self.stage.begin_life();
         let faults = faults::begin(self, dice.split(number as u64));
-        sleep(life.length).await;
+        // Whichever comes first: the time, or the acknowledgements.
+        let _ = timeout(life.length, self.stage.acknowledged(life.acks.unwrap_or(u64::MAX))).await;
         sim::note(&format!("the end of a life: {:?} after {} polls", life.end, life.end_polls));
         let ended = self.broker.end(life.end_polls, life.end).await;
         drop(faults);

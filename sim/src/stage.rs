@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ringlog_reactor::{Notify, now, sim, timeout};
 
-use crate::history::{Event, History, Place, TopicMade, Trust};
+use crate::history::{Event, History, Outcome, Place, TopicMade, Trust};
 
 /// Where clients find the broker, as they write it.
 pub const BROKER_ADDRESS: &str = "10.0.0.1:7171";
@@ -45,6 +45,9 @@ pub struct Stage {
     /// The machine of each producer, by its number.
     producers: RefCell<Vec<usize>>,
     readers: Cell<u32>,
+    /// Records that were acknowledged.
+    acks: Cell<u64>,
+    acked: Notify,
 }
 
 impl Stage {
@@ -61,12 +64,30 @@ impl Stage {
             actors: Cell::new(0),
             producers: RefCell::default(),
             readers: Cell::new(0),
+            acks: Cell::new(0),
+            acked: Notify::new(),
         })
     }
 
     /// Writes down what was seen now.
     pub fn saw(&self, event: Event) {
+        if matches!(event, Event::Resolved(_, Outcome::Acked(..))) {
+            self.acks.set(self.acks.get() + 1);
+            self.acked.notify_all();
+        }
         self.history.borrow_mut().push(now().as_nanos(), event);
+    }
+
+    /// Waits until so many records more are acknowledged.
+    pub async fn acknowledged(&self, more: u64) {
+        let until = self.acks.get().saturating_add(more);
+        loop {
+            let acked = self.acked.notified();
+            if self.acks.get() >= until {
+                return;
+            }
+            acked.await;
+        }
     }
 
     /// The broker accepts clients.
