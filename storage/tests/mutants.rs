@@ -36,7 +36,6 @@ const CRASHES: &[&str] = &[
     "window-ignored",
     "old-frames-taken",
     "replay-crc-unchecked",
-    "torn-tail-skipped",
     "marks-ignored",
     "replayed-unsynced",
     "taken-over-unsynced",
@@ -49,7 +48,6 @@ const ROT: &[(&str, Rot)] = &[
     ("quarantine-forgotten", Rot::Frame),
     ("quarantined-cleaned", Rot::Frame),
     ("read-crc-unchecked", Rot::Segment),
-    ("trust-index", Rot::Index),
     ("entry-identity-unchecked", Rot::Misdirected),
 ];
 /// Those that show where old segments go.
