@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::cli::{fresh_seeds, is_good};
+use crate::cli::is_good;
 use crate::mutants::{Finder, MUTANTS, Mutant};
 use crate::report;
 use crate::run::Order;
@@ -12,6 +12,8 @@ use crate::swarm::{self, Tally};
 
 /// Seeds that are run twice.
 const TWICE: std::ops::Range<u64> = 1..21;
+/// Fresh seeds at most, if the budget has time for them.
+const FRESH_SEEDS: usize = 4_000;
 /// Seeds within which a mutant must be caught: some show in one of fifty, and any change gives the seeds other runs.
 const MUTANT_SEEDS: std::ops::Range<u64> = 1..301;
 
@@ -33,8 +35,8 @@ pub fn run(budget: Duration, mutant: Option<&'static Mutant>, jobs: usize) -> bo
             return false;
         }
     }
-    let fresh = fresh_seeds().take_while(move |_| begin.elapsed() < budget);
-    step("fresh seeds", fresh.map(Order::of), jobs, true)
+    let fresh = seeds_of_today().take_while(move |_| begin.elapsed() < budget);
+    step("the day's fresh seeds", fresh.map(Order::of), jobs, true)
 }
 
 fn step(
@@ -72,9 +74,17 @@ fn is_caught(mutant: &'static Mutant, jobs: usize) -> bool {
     first.is_some()
 }
 
+/// Others each day, and the same all day: what fails here fails for everybody who looks, until it is mended.
+fn seeds_of_today() -> impl Iterator<Item = u64> + Send {
+    (today() << 20..).take(FRESH_SEEDS)
+}
+
+fn today() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400)
+}
+
 /// Another one each day, of those that whole nodes find.
 fn mutant_of_today() -> &'static Mutant {
     let found: Vec<_> = MUTANTS.iter().filter(|mutant| mutant.finder == Finder::Nodes).collect();
-    let days = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
-    found[days as usize % found.len()]
+    found[today() as usize % found.len()]
 }

@@ -26,9 +26,9 @@ fn wrong(facts: &Facts<'_>, sighting: &Sighting) -> Option<String> {
         return Some("nobody sent it".into());
     };
     if let Some((at, Outcome::Failed(why))) = &send.outcome {
-        // A topic that goes takes what was under way in it along, read or not.
-        let went_along = sighting.place.topic == send.stamp.topic && !facts.is_clear(send.stamp.topic, *at);
-        if !went_along {
+        // A topic that goes takes what was under way in it along, read or not: the one it was seen in, which may be the next
+        // of the name it was sent to.
+        if facts.is_clear(sighting.place.topic, *at) {
             return Some(format!("its producer was told that it is not in the log: {why}"));
         }
     }
