@@ -206,6 +206,7 @@ mod tests {
             sum = (0..1_000_000).fold(sum, |sum, n| std::hint::black_box(sum ^ n));
         }
         let used = CpuTimes::now(Some(std::process::id())).since(&before);
-        assert!(used.broker.is_some_and(|used| used >= 0.05) && used.machine > 0.0);
+        // A process is counted in ticks of 10 ms, and loses a part of one at each end.
+        assert!(used.broker.is_some_and(|used| used >= 0.03) && used.machine > 0.0);
     }
 }
