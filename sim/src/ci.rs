@@ -50,7 +50,7 @@ fn step(
         if outcome.violations.is_empty() {
             return ControlFlow::Continue(());
         }
-        println!("{}\n", report::failure(&swarm::retell(&outcome)));
+        println!("{}\n", report::failure(&swarm::retell(&outcome, swarm::EVENTS)));
         ControlFlow::Break(())
     });
     println!("{name}: {}", report::tally(&tally, begin.elapsed().as_secs_f64()));

@@ -67,6 +67,9 @@ struct RunArgs {
     /// Go on after a failure
     #[arg(long)]
     keep_going: bool,
+    /// Tell so many of the last events of a failing run
+    #[arg(long, value_name = "N", default_value_t = swarm::EVENTS)]
+    events: usize,
 }
 
 #[derive(Subcommand)]
@@ -134,15 +137,15 @@ fn play(args: &RunArgs, jobs: usize) -> bool {
     let (twice, mutant) = (args.twice, args.mutant.map(|mutant| mutant.name));
     let order = move |seed| Order { twice, mutant, ..Order::of(seed) };
     if let Some(seed) = args.seed {
-        return play_all(std::iter::once(order(seed)), 1, 1, args.keep_going, true);
+        return play_all(std::iter::once(order(seed)), 1, 1, args, true);
     }
     if let Some(Seeds(seeds)) = &args.seeds {
         let (seeds, count) = (seeds.clone(), seeds.end - seeds.start);
-        return play_all(seeds.map(order), count, jobs, args.keep_going, false);
+        return play_all(seeds.map(order), count, jobs, args, false);
     }
     let end = Instant::now() + Duration::from_secs_f64(60.0 * args.minutes.unwrap_or(1.0).max(0.0));
     let seeds = fresh_seeds().take_while(move |_| Instant::now() < end);
-    play_all(seeds.map(order), 0, jobs, args.keep_going, false)
+    play_all(seeds.map(order), 0, jobs, args, false)
 }
 
 /// Seeds that nobody has seen, one after the other.
@@ -156,7 +159,7 @@ fn play_all(
     orders: impl Iterator<Item = Order> + Send + 'static,
     count: u64,
     jobs: usize,
-    keep_going: bool,
+    args: &RunArgs,
     show_reached: bool,
 ) -> bool {
     let begin = Instant::now();
@@ -167,8 +170,8 @@ fn play_all(
         if outcome.violations.is_empty() {
             return ControlFlow::Continue(());
         }
-        progress.suspend(|| println!("{}\n", report::failure(&swarm::retell(&outcome))));
-        if keep_going { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        progress.suspend(|| println!("{}\n", report::failure(&swarm::retell(&outcome, args.events))));
+        if args.keep_going { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     progress.finish_and_clear();
     if show_reached {

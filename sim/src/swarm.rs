@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::run::{Order, RunOutcome, run};
 
-/// Events that a failing run keeps when it is run again to be told.
+/// Events that a failing run keeps when it is run again to be told, unless more are asked for.
 pub const EVENTS: usize = 60;
 
 type Orders = Arc<Mutex<Box<dyn Iterator<Item = Order> + Send>>>;
@@ -59,9 +59,9 @@ pub fn run_all(
     tally
 }
 
-/// The same run again, with its last events kept.
-pub fn retell(outcome: &RunOutcome) -> RunOutcome {
-    let order = Order { events: EVENTS, twice: false, ..outcome.order };
+/// The same run again, with its last `events` kept.
+pub fn retell(outcome: &RunOutcome, events: usize) -> RunOutcome {
+    let order = Order { events, twice: false, ..outcome.order };
     let mut told = None;
     run_all(std::iter::once(order), 1, |again| {
         told = Some(again);
