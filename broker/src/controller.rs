@@ -139,14 +139,14 @@ impl Controller {
         // Whatever becomes of it, its id is not given to another topic.
         self.metadata.borrow_mut().next_topic_id += 1;
         if let Err(why) = self.change(TopicChange::Prepare(topic.clone())).await {
-            return Err(self.undo(&topic, why).await);
+            return Err(self.undo(&topic, why, false).await);
         }
         let mut next = self.metadata.borrow().clone();
         next.topics.push((*topic).clone());
         if mutant("topic-answered-early") {
             *self.metadata.borrow_mut() = next;
         } else if let Err(error) = self.keep(next).await {
-            return Err(self.undo(&topic, error.why).await);
+            return Err(self.undo(&topic, error.why, error.replaced).await);
         }
         self.change(TopicChange::Publish(topic.clone())).await.map_err(TopicError::Storage)?;
         tracing::info!(topic = topic.name, id = topic.id, partitions = topic.partitions, "topic created");
@@ -205,9 +205,15 @@ impl Controller {
         Ok(Topic { id, name: request.name, partitions: request.partitions, config })
     }
 
-    async fn undo(&self, topic: &Arc<Topic>, why: String) -> TopicError {
+    /// Takes back what has been made of a topic. If the metadata may name it, the next start makes its folders again.
+    async fn undo(&self, topic: &Arc<Topic>, why: String, may_be_named: bool) -> TopicError {
         reached("topic could not be made");
-        if let Err(more) = self.change(TopicChange::Withdraw(topic.clone())).await {
+        let mut undone = self.change(TopicChange::Withdraw(topic.clone())).await;
+        if undone.is_ok() && !may_be_named {
+            let removed = remove_topic(&self.data_dir, &topic.name, topic.id).await;
+            undone = removed.map_err(|error| error.to_string());
+        }
+        if let Err(more) = undone {
             tracing::warn!(topic = topic.name, %more, "a topic that could not be made could not be removed either");
         }
         TopicError::Storage(format!("topic `{}` was not made: {why}", topic.name))

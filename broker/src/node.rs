@@ -18,7 +18,8 @@ use ringlog_reactor::net::Listener;
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{CoreConfig, CoreThread, fs, launch, mailbox, now, probe, signal, sleep, spawn};
 use ringlog_storage::{
-    Damage, PreviousEpoch, RecoverySummary, keep_damaged_epoch, remove_epoch, remove_topic,
+    Damage, PreviousEpoch, RecoverySummary, keep_damaged_epoch, last_topic_id, prepare_epoch, remove_epoch,
+    remove_topic,
 };
 
 use crate::config::{BrokerConfig, ConfigError};
@@ -306,21 +307,19 @@ async fn make_durable_folder(path: &Path) -> std::io::Result<()> {
         // That file is written behind all that follows here.
         return Ok(());
     }
-    let mut missing = 0;
-    for folder in path.ancestors().take_while(|folder| !folder.as_os_str().is_empty()) {
-        if fs::exists(folder).await? {
-            break;
-        }
-        missing += 1;
-    }
-    fs::create_dir_all(path).await?;
+    let made = fs::create_dir_all(path).await?;
     // All of them: a start that was killed may have made a folder and not synced the one above it.
     for (index, above) in path.ancestors().skip(1).enumerate() {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         match fs::sync_dir(above).await {
             // Somebody else's, and not to be looked into.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied && index >= missing => {}
-            synced => synced?,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && index >= made.len() => {}
+            Err(error) => {
+                // No later sync would save an entry whose sync has failed; a new one is another entry.
+                fs::unmake(&made).await;
+                return Err(error);
+            }
+            Ok(()) => {}
         }
     }
     Ok(())
@@ -371,26 +370,27 @@ async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<Recov
         // The folder is ours from here on: what a first start that ends early has left is not a stranger's.
         metadata.store(data_dir).await.map_err(in_folder)?;
     }
+    let epoch = metadata.epoch + 1;
+    prepare_epoch(data_dir, epoch).await.map_err(|error| failed(error.to_string()))?;
+    // A topic whose making failed may have left a folder, of which no file is to be another topic's.
+    let last_topic_id = last_topic_id(data_dir).await.map_err(|error| failed(error.to_string()))?;
+    metadata.next_topic_id = metadata.next_topic_id.max(last_topic_id.saturating_add(1));
     let previous =
         (metadata.epoch > 0).then_some(PreviousEpoch { epoch: metadata.epoch, shards: metadata.shards });
     let plan = Arc::new(RecoveryPlan {
-        epoch: metadata.epoch + 1,
+        epoch,
         previous,
         topics: metadata.topics.iter().cloned().map(Arc::new).collect(),
     });
     let recovery =
         peers.ask_all(|_, done| PeerMessage::Recover { plan: plan.clone(), done }).await.map_err(failed)?;
 
-    for topic in &metadata.deleting {
-        reached("deletion of a topic finished by a start");
-        remove_topic(data_dir, &topic.name, topic.id).await.map_err(|error| failed(error.to_string()))?;
-    }
     if let Some(PreviousEpoch { epoch, .. }) = previous.filter(|_| mutant("old-epoch-removed-early")) {
         remove_epoch(data_dir, epoch).await.map_err(|error| failed(error.to_string()))?;
     }
-    metadata.deleting.clear();
     (metadata.epoch, metadata.shards) = (plan.epoch, peers.count());
     metadata.store(data_dir).await.map_err(in_folder)?;
+    finish_deletions(&mut metadata, data_dir).await.map_err(failed)?;
     let for_shard = |shard| (shard == HOME_SHARD).then(|| metadata.clone());
     peers
         .ask_all(|shard, done| PeerMessage::Activate { metadata: for_shard(shard), done })
@@ -408,6 +408,18 @@ async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<Recov
     Ok((metadata, recovery))
 }
 
+/// Removes the files of deleted topics. The metadata file that names them is durable: the one that was read at a start need not be.
+/// They stay in it until it is written again; by then there is nothing left to remove.
+async fn finish_deletions(metadata: &mut Metadata, data_dir: &Path) -> Result<(), String> {
+    for topic in metadata.deleting.drain(..) {
+        reached("deletion of a topic finished by a start");
+        remove_topic(data_dir, &topic.name, topic.id).await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod failed_syncs;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]

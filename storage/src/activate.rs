@@ -1,4 +1,4 @@
-//! From a recovered log to a running store, and what becomes of the epoch before.
+//! From a recovered log to a running store.
 //!
 //! Invariant: this runs only after the metadata durably names the new epoch, so nothing of the old journals is needed.
 
@@ -91,33 +91,4 @@ impl Recovered {
 
 fn is_journal_file(name: &str) -> bool {
     layout::journal_file_number(name).is_some()
-}
-
-/// Removes an epoch's journals. Call it once every shard of the next epoch is active.
-pub async fn remove_epoch(data_dir: &Path, epoch: u64) -> Result<(), StoreError> {
-    remove_folder(&layout::epoch_dir(data_dir, epoch)).await
-}
-
-/// Keeps an epoch's journals, under a name that says that there was damage in them.
-pub async fn keep_damaged_epoch(data_dir: &Path, epoch: u64) -> Result<(), StoreError> {
-    let from = layout::epoch_dir(data_dir, epoch);
-    let to = layout::damaged_epoch_dir(data_dir, epoch);
-    reached("damaged epoch kept");
-    match fs::rename(&from, &to).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        renamed => renamed.map_err(StoreError::io("renaming", from)),
-    }
-}
-
-/// Removes the folder of a deleted topic, with whatever an interrupted deletion has left in it.
-pub async fn remove_topic(data_dir: &Path, name: &str, id: u64) -> Result<(), StoreError> {
-    ringlog_protocol::TopicName::check(name)?;
-    remove_folder(&layout::topic_dir(data_dir, name, id)).await
-}
-
-async fn remove_folder(dir: &Path) -> Result<(), StoreError> {
-    match fs::remove_dir_all(dir).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(StoreError::io("removing", dir)),
-    }
 }

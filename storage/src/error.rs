@@ -116,6 +116,12 @@ pub enum RecoveryError {
     /// A file operation failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The metadata file is not the newest one.
+    #[error("{path} holds journals of a later epoch than the metadata file knows: that file is an old copy; nothing was changed: put back the newest one", path = path.display())]
+    OldMetadata {
+        /// The journals.
+        path: PathBuf,
+    },
     /// Another version of the program wrote a file.
     #[error("{path}: {error}", path = path.display())]
     Format {

@@ -6,6 +6,7 @@ use crate::PartitionSpec;
 
 const LOG: &str = ".log";
 const INDEX: &str = ".index";
+const EPOCH_DIGITS: usize = 10;
 const OFFSET_DIGITS: usize = 20;
 /// What a topic's folder has of its name: a file's name has at most 255 bytes, `@` and the longest id take 21.
 const NAME_BYTES: usize = 255 - 21;
@@ -17,12 +18,21 @@ pub(crate) fn journals_dir(data_dir: &Path) -> PathBuf {
 
 /// The folder of an epoch's journals.
 pub(crate) fn epoch_dir(data_dir: &Path, epoch: u64) -> PathBuf {
-    journals_dir(data_dir).join(format!("{epoch:010}"))
+    journals_dir(data_dir).join(format!("{epoch:0EPOCH_DIGITS$}"))
+}
+
+/// The epoch that a folder's name says, if it is the name of one's journals.
+pub(crate) fn epoch_number(name: &str) -> Option<u64> {
+    if name.len() >= EPOCH_DIGITS && name.bytes().all(|digit| digit.is_ascii_digit()) {
+        name.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// Where an epoch's journals are kept when there was damage in them.
 pub(crate) fn damaged_epoch_dir(data_dir: &Path, epoch: u64) -> PathBuf {
-    journals_dir(data_dir).join(format!("{epoch:010}.damaged"))
+    journals_dir(data_dir).join(format!("{epoch:0EPOCH_DIGITS$}.damaged"))
 }
 
 /// The folder of one shard's journal.
@@ -54,6 +64,11 @@ pub(crate) fn topic_dir(data_dir: &Path, name: &str, id: u64) -> PathBuf {
     let cut = name.len().min(NAME_BYTES);
     // A topic's name is ASCII: it can be cut anywhere.
     topics_dir(data_dir).join(format!("{}@{id}", &name[..cut]))
+}
+
+/// The id that a topic's folder's name says, if it is one's name.
+pub(crate) fn topic_id(name: &str) -> Option<u64> {
+    name.rsplit_once('@')?.1.parse().ok()
 }
 
 pub(crate) fn partition_dir(data_dir: &Path, spec: &PartitionSpec) -> PathBuf {

@@ -28,6 +28,7 @@ mod commit;
 mod config;
 mod entry;
 mod error;
+mod folders;
 pub mod format;
 mod journal;
 mod journal_files;
@@ -42,9 +43,9 @@ mod segment;
 mod stats;
 mod store;
 
-pub use activate::{keep_damaged_epoch, remove_epoch, remove_topic};
 pub use config::{PartitionConfig, PartitionId, PartitionSpec, PreviousEpoch, StoreConfig, TopicAck};
 pub use error::{AppendError, ReadError, RecoveryError, StoreError, StoreFailure};
+pub use folders::{keep_damaged_epoch, last_topic_id, prepare_epoch, remove_epoch, remove_topic};
 pub use partition::{Partition, ReadBatches};
 pub use recovery::{Damage, Recovered, RecoverySummary, recover};
 pub use stats::StoreStats;

@@ -17,7 +17,7 @@ use ringlog_reactor::{Notified, Notify, fs};
 
 use crate::bulk;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
-use crate::error::{AppendError, SYNCING, StoreError, StoreFailure};
+use crate::error::{AppendError, StoreError, StoreFailure};
 use crate::format::checkpoint::PartitionPoint;
 use crate::format::envelope::ENVELOPE_BYTES;
 use crate::journal::{Journal, NoRoom};
@@ -432,12 +432,10 @@ impl Store {
 /// Makes a partition's folder, durably: every folder on the way is synced in the one above it.
 pub(crate) async fn make_folder(data_dir: &std::path::Path, spec: &PartitionSpec) -> Result<(), StoreError> {
     let dir = layout::partition_dir(data_dir, spec);
-    fs::create_dir_all(&dir).await.map_err(StoreError::io("creating", &dir))?;
-    if mutant("partition-folder-unsynced") {
-        return Ok(());
-    }
-    for folder in dir.ancestors().skip(1).take_while(|folder| folder.starts_with(data_dir)) {
-        fs::sync_dir(folder).await.map_err(StoreError::io(SYNCING, folder))?;
-    }
-    Ok(())
+    let made = if mutant("partition-folder-unsynced") {
+        fs::create_dir_all(&dir).await.map(drop)
+    } else {
+        fs::create_durable_dir(&dir, data_dir).await
+    };
+    made.map_err(StoreError::io("creating", &dir))
 }

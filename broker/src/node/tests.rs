@@ -20,7 +20,7 @@ use crate::config::StorageSizes;
 use crate::limits::{HANDSHAKE_WITHIN, STALLED_AFTER};
 use crate::wire_client::WireClient;
 
-fn config() -> BrokerConfig {
+pub(super) fn config() -> BrokerConfig {
     BrokerConfig {
         data_dir: PathBuf::from("/data"),
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -128,7 +128,13 @@ async fn publish_for_ever(shards: usize, acked: [Rc<Cell<i64>>; 2]) {
 /// How far each partition goes; `None` where the topic was never acknowledged, and is not there.
 async fn log_ends(shards: usize) -> Option<[i64; 2]> {
     let node = SimNode::start(shards).await;
-    let mut client = WireClient::connect(node.address, None).await;
+    let ends = ends_of(node.address).await;
+    node.stop().await;
+    ends
+}
+
+pub(super) async fn ends_of(address: SocketAddr) -> Option<[i64; 2]> {
+    let mut client = WireClient::connect(address, None).await;
     let all = MetadataRequest { topics: None };
     let (_, metadata): (_, MetadataReply) = client.ask(Kind::Metadata, 0, &all).await;
     if metadata.topics.is_empty() {
@@ -141,8 +147,6 @@ async fn log_ends(shards: usize) -> Option<[i64; 2]> {
             client.ask(Kind::ListOffsets, handle, &ListOffsets { at: Position::End }).await;
         *end = found.offset;
     }
-    drop(client);
-    node.stop().await;
     Some(ends)
 }
 
@@ -576,7 +580,7 @@ fn a_damaged_large_batch_is_refused_and_the_next_is_taken() {
 }
 
 /// Fails the next sync as soon as the metadata file was replaced: that of the folder.
-async fn fail_the_sync_of_a_change(disk: SimDisk) {
+pub(super) async fn fail_the_sync_of_a_change(disk: SimDisk) {
     let is_new = |(path, _): &(PathBuf, u64)| path.ends_with("metadata.tmp");
     for there in [true, false] {
         while disk.files().iter().any(is_new) != there {
@@ -612,4 +616,27 @@ fn a_topic_whose_deletion_is_in_doubt_takes_nothing_more_and_keeps_its_files() {
         let ends = Simulation::with_disk(seed + 100, simulation.disk()).run(log_ends(2));
         assert_eq!(ends, Some([1, 0]), "the topic is there, and so is all that was acknowledged");
     }
+}
+
+#[test]
+fn an_old_copy_of_the_metadata_file_is_refused_and_the_newest_one_starts() {
+    let simulation = Simulation::new(21);
+    let disk = simulation.disk();
+    let life = |seed| Simulation::with_disk(seed, disk.clone());
+    let metadata = || async { ringlog_reactor::fs::read("/data/metadata").await.unwrap() };
+    simulation.run(produce_and_subscribe(2));
+    let old = life(22).run(metadata());
+    assert_eq!(life(23).run(log_ends(1)), Some([2, 2]));
+    let newest = life(24).run(metadata());
+    life(25).run(async { ringlog_reactor::fs::replace("/data/metadata", &old).await.unwrap() });
+    let files = disk.files();
+    let refused = life(26).run(serve(config(), 2, |_| panic!("it must not start"), std::future::pending()));
+    let words = refused.unwrap_err().to_string();
+    assert!(words.contains("/data/journal/0000000002") && words.contains("old copy"), "{words}");
+    assert_eq!(disk.files(), files, "nothing was changed");
+    let mut report = |_| ();
+    let checked = life(27).run(async { crate::check::check(&config().data_dir, &mut report).await.unwrap() });
+    assert!(checked.report.findings.iter().any(|finding| finding.what.contains("old copy")));
+    life(28).run(async { ringlog_reactor::fs::replace("/data/metadata", &newest).await.unwrap() });
+    assert_eq!(life(29).run(log_ends(2)), Some([2, 2]));
 }

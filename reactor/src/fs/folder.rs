@@ -25,11 +25,12 @@ async fn stat(path: &Path) -> io::Result<Metadata> {
     Ok(found)
 }
 
-/// Makes a folder and those above it, if they are not there. It does not sync them: see [`sync_dir`].
+/// Makes a folder and those above it, if they are not there, and returns those that it made, the outermost first. It does
+/// not sync them: see [`sync_dir`].
 ///
 /// # Errors
 /// Those of mkdir(2).
-pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
     let mut missing = Vec::new();
     let mut at = Some(path.as_ref());
     while let Some(folder) = at.filter(|folder| !folder.as_os_str().is_empty()) {
@@ -41,15 +42,51 @@ pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
         }
         at = folder.parent();
     }
+    let mut made = Vec::new();
     for folder in missing.into_iter().rev() {
         match perform(Op::MakeDir { path: sys::c_path(&folder)? }).await {
-            Ok(_) => {}
+            Ok(_) => made.push(folder),
             // Someone else was faster.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
+    Ok(made)
+}
+
+/// Makes a folder and those above it, durably: each is synced in the one above it, up to `root`. Folders that were there may be
+/// of an attempt that was killed, so they are synced too. If that fails, what was made here is removed again: an entry whose
+/// sync has failed may count as clean, so that no later sync saves it, but a new entry is another one.
+///
+/// # Errors
+/// Those of mkdir(2), open(2) and fsync(2).
+pub async fn create_durable_dir(path: impl AsRef<Path>, root: impl AsRef<Path>) -> io::Result<()> {
+    let (path, root) = (path.as_ref(), root.as_ref());
+    let made = create_dir_all(path).await?;
+    for above in path.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
+        if let Err(error) = sync_dir(above).await {
+            unmake(&made).await;
+            return Err(error);
+        }
+    }
     Ok(())
+}
+
+/// Removes folders that [`create_dir_all`] has made, as far as they are still empty.
+pub async fn unmake(made: &[PathBuf]) {
+    for folder in made.iter().rev() {
+        if remove_dir(folder).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Removes an empty folder.
+///
+/// # Errors
+/// Those of rmdir(2).
+pub async fn remove_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    perform(Op::Unlink { path: sys::c_path(path.as_ref())?, folder: true }).await.map(drop)
 }
 
 /// Removes a file.
@@ -78,7 +115,7 @@ fn remove_tree(path: PathBuf) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
                 remove_file(child).await?;
             }
         }
-        perform(Op::Unlink { path: sys::c_path(&path)?, folder: true }).await.map(drop)
+        remove_dir(path).await
     })
 }
 

@@ -1,14 +1,12 @@
 //! What lies in the folders beside what is known: told, and left alone.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-use ringlog_reactor::fs::{self, DirEntry};
 
 use super::{CheckReport, Known};
 use crate::config::PreviousEpoch;
-use crate::error::{RecoveryError, StoreError};
+use crate::error::RecoveryError;
+use crate::folders::list;
 use crate::layout;
 use crate::recovery::{Place, Survey};
 
@@ -40,7 +38,7 @@ async fn look_at_journals(
         let is_damaged = path.extension().is_some_and(|extension| extension == "damaged");
         match () {
             () if Some(&path) == live.as_ref() => {}
-            () if path == next => {
+            () if path >= next && !is_damaged => {
                 report.note(path, "journals of a start that did not end", "the next start makes them again");
             }
             () if is_damaged => {
@@ -100,13 +98,4 @@ async fn look_at_partition(place: &Place, report: &mut CheckReport) -> Result<()
         }
     }
     Ok(())
-}
-
-/// What is in a folder; nothing, if there is none.
-async fn list(dir: &Path) -> Result<Vec<(PathBuf, DirEntry)>, RecoveryError> {
-    match fs::read_dir(dir).await {
-        Ok(entries) => Ok(entries.into_iter().map(|entry| (dir.join(&entry.name), entry)).collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(StoreError::io("listing", dir)(error).into()),
-    }
 }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use crate::cache::ReadCache;
 use crate::config::{PartitionId, PartitionSpec, PreviousEpoch, StoreConfig};
 use crate::error::RecoveryError;
+use crate::folders::refuse_later_journals;
 use crate::partition::Shared;
 use crate::recovery::{RecoverySummary, Survey, survey};
 use crate::stats::Counters;
@@ -137,6 +138,7 @@ pub async fn check(
     let shared = Shared { cache: Rc::new(ReadCache::new()), counters: Rc::new(Counters::default()) };
     let mut report = CheckReport::default();
     let mut summary = RecoverySummary::default();
+    refuse_later_journals(data_dir, epoch).await?;
     let survey = survey(&config, known.partitions.clone(), &shared, &mut summary).await?;
     tell_survey(&survey, &summary, &mut report);
     segments::look(&config, &survey, &shared, &mut report, progress).await?;

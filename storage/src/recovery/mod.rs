@@ -24,7 +24,7 @@ use ringlog_reactor::{fs, random_u64};
 use crate::cache::ReadCache;
 use crate::checkpoint;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
-use crate::error::{RecoveryError, SYNCING, StoreError};
+use crate::error::{RecoveryError, StoreError};
 use crate::format::frame::JournalIdentity;
 use crate::layout;
 use crate::partition::{Partition, Shared};
@@ -169,10 +169,7 @@ async fn write_checkpoint(
     partitions: &BTreeMap<PartitionId, Rc<Partition>>,
 ) -> Result<JournalIdentity, StoreError> {
     let dir = layout::shard_dir(&config.data_dir, config.epoch, config.shard);
-    fs::create_dir_all(&dir).await.map_err(StoreError::io("creating", &dir))?;
-    for folder in dir.ancestors().skip(1).take_while(|folder| folder.starts_with(&config.data_dir)) {
-        fs::sync_dir(folder).await.map_err(StoreError::io(SYNCING, folder))?;
-    }
+    fs::create_durable_dir(&dir, &config.data_dir).await.map_err(StoreError::io("creating", &dir))?;
     let identity = JournalIdentity { epoch: config.epoch, shard: config.shard, salt: random_u64() };
     checkpoint::write_first(&dir, identity, partitions.values()).await?;
     Ok(identity)

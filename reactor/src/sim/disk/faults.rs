@@ -46,7 +46,8 @@ pub(super) struct Faults {
     random: Random,
     pub(super) plan: DiskFaults,
     pub(super) next_write: Option<Errno>,
-    pub(super) next_sync: Option<Errno>,
+    /// A sync that fails, behind so many that do not.
+    pub(super) next_sync: Option<(u64, Errno)>,
     pub(super) next_read: Option<Errno>,
     pub(super) full: bool,
     /// The last lie, in words.
@@ -88,7 +89,16 @@ impl Faults {
     }
 
     pub(super) fn sync_error(&mut self) -> Option<Errno> {
-        self.next_sync.take().or_else(|| self.error(self.plan.sync_error))
+        match &mut self.next_sync {
+            Some((0, errno)) => {
+                let errno = *errno;
+                self.next_sync = None;
+                return Some(errno);
+            }
+            Some((others, _)) => *others -= 1,
+            None => {}
+        }
+        self.error(self.plan.sync_error)
     }
 
     /// The same for a write that is synced at once. A fault that was asked for by name waits for a plain sync.

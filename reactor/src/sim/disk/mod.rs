@@ -48,7 +48,17 @@ impl SimDisk {
     /// The next sync of a file or folder fails with `errno`. What it should have saved is lost in the next crash,
     /// even if a later sync succeeds.
     pub fn fail_next_sync(&self, errno: i32) {
-        self.state.borrow_mut().faults.next_sync = Some(errno);
+        self.fail_sync_after(0, errno);
+    }
+
+    /// The same of a later one, behind `others` that do not fail.
+    pub fn fail_sync_after(&self, others: u64, errno: i32) {
+        self.state.borrow_mut().faults.next_sync = Some((others, errno));
+    }
+
+    /// Whether such a sync is still to come.
+    pub fn has_sync_to_fail(&self) -> bool {
+        self.state.borrow().faults.next_sync.is_some()
     }
 
     /// The next read fails with `errno`.

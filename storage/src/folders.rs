@@ -1,0 +1,115 @@
+//! The folders that no shard has for itself: made before the shards recover, removed once nobody needs them.
+//!
+//! Invariants
+//! - The folder of a new epoch is made anew, with its entry in the folder above it: an entry that a start before this one has
+//!   made may be one whose sync has failed, and no later sync saves that.
+//! - An epoch's folder that holds journal files is never removed before a later epoch is durably the live one.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use ringlog_reactor::fs::{self, DirEntry};
+use ringlog_reactor::sim::reached;
+
+use crate::error::{RecoveryError, StoreError};
+use crate::layout;
+
+/// Makes the folder of a new epoch, and those of all journals and all topics, durably. Call it before any shard recovers.
+///
+/// # Errors
+/// When that cannot be done, or there are journals of this epoch or a later one: then the metadata that named the epoch before
+/// is an old copy. Nothing was changed in that case.
+pub async fn prepare_epoch(data_dir: &Path, epoch: u64) -> Result<(), RecoveryError> {
+    refuse_later_journals(data_dir, epoch).await?;
+    let (journals, topics) = (layout::journals_dir(data_dir), layout::topics_dir(data_dir));
+    let dir = layout::epoch_dir(data_dir, epoch);
+    for (begun, _) in later_epochs(data_dir, epoch).await? {
+        remove_folder(&begun).await?;
+    }
+    // Before the first epoch nothing of ours is in these two.
+    for empty in [&journals, &topics].into_iter().filter(|_| epoch == 1) {
+        remove_if_empty(empty).await?;
+    }
+    for folder in [&topics, &dir] {
+        fs::create_durable_dir(folder, data_dir).await.map_err(StoreError::io("creating", folder))?;
+    }
+    Ok(())
+}
+
+/// Fails if there are journals of `epoch` or a later one.
+pub(crate) async fn refuse_later_journals(data_dir: &Path, epoch: u64) -> Result<(), RecoveryError> {
+    for (path, _) in later_epochs(data_dir, epoch).await? {
+        for (shard, _) in list(&path).await? {
+            let is_journal = |entry: &DirEntry| layout::journal_file_number(&entry.name).is_some();
+            if list(&shard).await?.iter().any(|(_, entry)| is_journal(entry)) {
+                reached("metadata file older than the journals");
+                return Err(RecoveryError::OldMetadata { path });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The folders of `epoch` and later ones: of starts that ended before the metadata named their epoch.
+async fn later_epochs(data_dir: &Path, epoch: u64) -> Result<Vec<(PathBuf, DirEntry)>, RecoveryError> {
+    let mut folders = list(&layout::journals_dir(data_dir)).await?;
+    folders.retain(|(_, entry)| layout::epoch_number(&entry.name).is_some_and(|number| number >= epoch));
+    Ok(folders)
+}
+
+/// The largest id that a topic's folder has, 0 without any. A folder can be of a topic whose making failed.
+///
+/// # Errors
+/// When the folders cannot be listed.
+pub async fn last_topic_id(data_dir: &Path) -> Result<u64, RecoveryError> {
+    let folders = list(&layout::topics_dir(data_dir)).await?;
+    Ok(folders.iter().filter_map(|(_, entry)| layout::topic_id(&entry.name)).max().unwrap_or(0))
+}
+
+/// What is in a folder; nothing, if there is none.
+pub(crate) async fn list(dir: &Path) -> Result<Vec<(PathBuf, DirEntry)>, RecoveryError> {
+    match fs::read_dir(dir).await {
+        Ok(entries) => Ok(entries.into_iter().map(|entry| (dir.join(&entry.name), entry)).collect()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(StoreError::io("listing", dir)(error).into()),
+    }
+}
+
+/// Removes an epoch's journals. Call it once every shard of the next epoch is active.
+pub async fn remove_epoch(data_dir: &Path, epoch: u64) -> Result<(), StoreError> {
+    remove_folder(&layout::epoch_dir(data_dir, epoch)).await
+}
+
+/// Keeps an epoch's journals, under a name that says that there was damage in them.
+pub async fn keep_damaged_epoch(data_dir: &Path, epoch: u64) -> Result<(), StoreError> {
+    let from = layout::epoch_dir(data_dir, epoch);
+    let to = layout::damaged_epoch_dir(data_dir, epoch);
+    reached("damaged epoch kept");
+    absent_is_fine(fs::rename(&from, &to).await).map_err(StoreError::io("renaming", from))
+}
+
+/// Removes the folder of a deleted topic, with whatever an interrupted deletion has left in it.
+pub async fn remove_topic(data_dir: &Path, name: &str, id: u64) -> Result<(), StoreError> {
+    ringlog_protocol::TopicName::check(name)?;
+    remove_folder(&layout::topic_dir(data_dir, name, id)).await
+}
+
+async fn remove_folder(dir: &Path) -> Result<(), StoreError> {
+    absent_is_fine(fs::remove_dir_all(dir).await).map_err(StoreError::io("removing", dir))
+}
+
+async fn remove_if_empty(dir: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir(dir).await {
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => absent_is_fine(removed).map_err(StoreError::io("removing", dir)),
+    }
+}
+
+fn absent_is_fine(done: std::io::Result<()>) -> std::io::Result<()> {
+    match done {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
