@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringlog_client::{AdminError, Client, ConsumeError, ErrorCode, OffsetInfo, Position, TopicInfo};
+use ringlog_client::{
+    AdminError, Client, ConsumeError, ErrorCode, OffsetInfo, OpenError, Position, TopicInfo,
+};
 use ringlog_reactor::{Instant, now, timeout};
 
 use super::admin::list;
@@ -96,7 +98,12 @@ impl Reading<'_> {
             let builder =
                 client.consumer(&self.topic.name).from(Position::Begin).partitions(offsets.keys().copied());
             let built = self.stage.in_time("building a consumer", builder.build()).await;
-            let Some(Ok(mut consumer)) = built else { return Some("there was no consumer") };
+            let mut consumer = match built {
+                Some(Ok(consumer)) => consumer,
+                // Deleted since it was listed, as the next look at it tells.
+                Some(Err(OpenError::UnknownTopic { .. })) => return None,
+                _ => return Some("there was no consumer"),
+            };
             while !open.is_empty() {
                 match timeout(ANSWERED_WITHIN, consumer.next()).await {
                     Ok(Some(Ok(record))) => {
