@@ -117,6 +117,8 @@ impl Stream {
         self.unread += load.len();
         let arrival = self.transit.back().map_or(arrival, |last| last.arrival.max(arrival));
         if arrival <= now {
+            // What came before it may not have been looked for yet.
+            self.arrive(now);
             self.heard = now;
             self.take_in(load);
         } else {
@@ -268,5 +270,20 @@ impl Inbox {
         }
         self.len -= len;
         taken.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrives_at_once_stays_behind_what_has_arrived_and_was_not_looked_for() {
+        let owner = ProcessId { host: 1, life: 1 };
+        let mut stream = Stream::new(owner, 2, "10.0.0.2:1".parse().unwrap(), 7, 0);
+        stream.post(Load::Bytes(Bytes::from_static(b"first ")), 5, 1);
+        stream.post(Load::Bytes(Bytes::from_static(b"second")), 6, 6);
+        let Received::Bytes(bytes) = stream.receive(6, |len| len) else { panic!("both are there") };
+        assert_eq!(bytes, "first second");
     }
 }
