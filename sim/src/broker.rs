@@ -13,8 +13,9 @@ use ringlog_broker::node::{self, StartSummary};
 use ringlog_reactor::sim::{self, Host};
 use ringlog_reactor::{Notify, timeout};
 
+use crate::evidence::Evidence;
 use crate::history::{Event, Place};
-use crate::plan::{Death, Sizes};
+use crate::plan::{Death, KilledStart, Sizes};
 use crate::stage::Stage;
 
 /// Where a broker's machine keeps its data.
@@ -42,8 +43,17 @@ struct Life {
     stop: Cell<bool>,
     /// How it ended, if it did by itself.
     result: RefCell<Option<Result<(), String>>>,
-    /// The damage that the start named, and the partitions it set aside.
-    found: RefCell<(Vec<String>, Vec<Place>)>,
+    /// What the start has found.
+    found: RefCell<Found>,
+}
+
+/// What a start has found, and where.
+#[derive(Default)]
+struct Found {
+    damage: Vec<String>,
+    /// What it set aside.
+    quarantined: Vec<Place>,
+    evidence: Evidence,
 }
 
 /// How a start went.
@@ -94,14 +104,22 @@ impl Broker {
 
     /// Starts a process and waits until it accepts clients, or ends.
     pub async fn start(&self, shards: usize) -> Started {
+        let before = self.files();
         self.boot(shards);
-        self.came_up().await
+        self.came_up(before).await
     }
 
-    /// Starts a process that is killed after so many polls, wherever it is then, and waits for its end.
-    pub async fn start_and_kill(&self, shards: usize, polls: u64, death: Death) -> Started {
+    fn files(&self) -> Vec<PathBuf> {
+        self.host.disk().files().into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// Starts a process that is killed, wherever it is then, and waits for its end.
+    pub async fn start_and_kill(&self, shards: usize, killed: &KilledStart) -> Started {
         self.boot(shards);
-        self.die(polls, death).await;
+        if let Some(changes) = killed.changes {
+            let _ = timeout(KILLED_WITHIN, self.host.disk().folders_changed(changes)).await;
+        }
+        self.die(killed.polls, killed.death).await;
         let life = Rc::clone(&self.life.borrow());
         if !life.ready.get() {
             sim::reached("killed before it was up");
@@ -113,7 +131,7 @@ impl Broker {
         }
     }
 
-    async fn came_up(&self) -> Started {
+    async fn came_up(&self, before: Vec<PathBuf>) -> Started {
         let life = Rc::clone(&self.life.borrow());
         let up = async {
             loop {
@@ -128,8 +146,9 @@ impl Broker {
         let ended = self.host.ended();
         let started = timeout(ENDS_WITHIN, first(up, ended)).await;
         if life.ready.get() {
-            let (damage, quarantined) = life.found.take();
-            self.stage.is_up(damage, quarantined);
+            let Found { damage, quarantined, evidence } = life.found.take();
+            let removed = evidence.removed(&before, &self.files());
+            self.stage.is_up(damage, quarantined, removed);
             return Started::Up;
         }
         let result = life.result.take();
@@ -218,11 +237,12 @@ async fn live(config: BrokerConfig, shards: usize, life: Rc<Life>) {
     life.changed.notify_all();
 }
 
-fn found(summary: &StartSummary) -> (Vec<String>, Vec<Place>) {
+fn found(summary: &StartSummary) -> Found {
     let damage = summary.recovery.iter().flat_map(|shard| &shard.damage).map(ToString::to_string);
     let quarantined = summary.recovery.iter().flat_map(|shard| &shard.quarantined);
     let places = quarantined.map(|id| Place { topic: id.topic, partition: id.partition });
-    (damage.collect(), places.collect())
+    let evidence = Evidence::of(summary, Path::new(DATA_DIR));
+    Found { damage: damage.collect(), quarantined: places.collect(), evidence }
 }
 
 /// What is damaged in the broker's folder, if there is one.

@@ -221,7 +221,7 @@ fn mutant_line(mutant: &Mutant, caught: &[RunOutcome], seeds: &Range<u64>) -> St
         let verdict = match mutant.finder {
             Finder::Nodes => "SURVIVED",
             Finder::Storage => "left to storage/tests/mutants.rs",
-            Finder::Nobody => "found by nobody yet",
+            Finder::Window => "left to client/src/driver/window.rs",
         };
         let caught = format!("0 of {count}");
         return format!("{:<34} {:>12} {:>10}  {verdict}: {}", mutant.name, caught, "-", mutant.what);

@@ -64,6 +64,11 @@ pub const CONTROLS: &[Control] = &[
         doctor: recover_less,
     },
     Control { invariant: Invariant::Recovery, change: "a reader gets garbage", doctor: garbage },
+    Control {
+        invariant: Invariant::Recovery,
+        change: "a start removes a damaged file",
+        doctor: remove_damaged,
+    },
     Control { invariant: Invariant::Liveness, change: "a record comes to no outcome", doctor: unresolved },
 ];
 
@@ -255,6 +260,18 @@ fn recover_less(history: &mut History) -> bool {
         _ => None,
     });
     recovered.is_some_and(|census| census.records.pop().is_some())
+}
+
+fn remove_damaged(history: &mut History) -> bool {
+    let mut events = history.events_mut().iter_mut();
+    let removed = events.find_map(|(_, event)| match event {
+        Event::Up { removed, .. } => Some(removed),
+        _ => None,
+    });
+    removed.is_some_and(|removed| {
+        removed.push("journal-0".to_owned());
+        true
+    })
 }
 
 fn garbage(history: &mut History) -> bool {

@@ -123,6 +123,8 @@ pub enum Event {
         damage: Vec<String>,
         /// Partitions that it set aside.
         quarantined: Vec<Place>,
+        /// Files beside that damage which were there before the start, and are not any more.
+        removed: Vec<String>,
     },
     /// The broker is gone, and what was only in memory with it, unless it stopped in order.
     Down {

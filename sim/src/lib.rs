@@ -6,7 +6,7 @@
 //!
 //! # Map
 //! - `plan`: sizes, lives, work and faults of a run, drawn from its seed; `busy`, `random`.
-//! - `play`: the run itself; `broker`, `faults`, `actors` (producers, consumers, the administrator, strangers, the census);
+//! - `play`: the run itself; `broker`, `evidence`, `faults`, `actors` (producers, consumers, the administrator, strangers, the census);
 //!   `stage`: what they share.
 //! - `history`, `record`: what was seen; `check`: one checker an invariant; `invariant`: their names.
 //! - `controls`: every checker shown to fail; `mutants`: known bugs shown to be caught; `coverage`: rare states.
@@ -21,6 +21,7 @@ mod ci;
 pub mod cli;
 pub mod controls;
 mod coverage;
+mod evidence;
 mod faults;
 pub mod history;
 pub mod invariant;

@@ -80,8 +80,8 @@ pub struct TopicPlan {
 pub struct LifePlan {
     /// How many shards it has.
     pub shards: usize,
-    /// How often the start itself is killed, and after how many polls.
-    pub killed_starts: Vec<(u64, Death)>,
+    /// How the start itself is killed, once or more often.
+    pub killed_starts: Vec<KilledStart>,
     /// How long clients work before the end, in virtual time.
     pub length: Duration,
     /// The end comes with so many acknowledgements, if that is earlier.
@@ -90,6 +90,17 @@ pub struct LifePlan {
     pub end: Death,
     /// The end comes so many polls after its time: at any await.
     pub end_polls: u64,
+}
+
+/// A start that does not get far.
+#[derive(Clone, Copy, Debug)]
+pub struct KilledStart {
+    /// Folder entries that are made, renamed or removed before: what is done in a wrong order shows there.
+    pub changes: Option<u64>,
+    /// Polls behind that.
+    pub polls: u64,
+    /// How it ends.
+    pub death: Death,
 }
 
 /// How a life ends.
@@ -206,6 +217,10 @@ pub fn draw(seed: u64) -> Plan {
     if dice.once_in(2) {
         busy::make(&mut plan, &mut dice);
     }
+    if plan.disk.full {
+        // What fits into the journal needs no space.
+        (plan.sizes.journal_file_bytes, plan.sizes.journal_files) = (16 << 10, 2);
+    }
     let mut dice = Dice::new(seed ^ 0xDA_3A6E);
     if dice.once_in(6) {
         plan.damage = Some(match dice.within(0..6) {
@@ -274,11 +289,22 @@ fn life(dice: &mut Dice) -> LifePlan {
     };
     LifePlan {
         shards: dice.within(1..5) as usize,
-        killed_starts: (0..killed).map(|_| (dice.any_magnitude(5..3_000), death(dice, 0))).collect(),
+        killed_starts: (0..killed).map(|_| killed_start(dice)).collect(),
         length,
         acks: None,
         end: death(dice, 4),
         end_polls: dice.any_magnitude(1..5_000),
+    }
+}
+
+fn killed_start(dice: &mut Dice) -> KilledStart {
+    match dice.once_in(3) {
+        true => KilledStart { changes: None, polls: dice.any_magnitude(5..3_000), death: death(dice, 0) },
+        false => KilledStart {
+            changes: Some(dice.any_magnitude(1..60)),
+            polls: dice.any_magnitude(1..30),
+            death: death(dice, 0),
+        },
     }
 }
 
@@ -348,7 +374,7 @@ fn disk(dice: &mut Dice) -> DiskPlan {
         stall_for: Duration::from_micros(dice.any_magnitude(1_000..3_000_000)),
         short_write: now_and_then(dice),
         short_read: now_and_then(dice),
-        full: dice.once_in(3),
+        full: dice.once_in(2),
     }
 }
 

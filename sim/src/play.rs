@@ -14,7 +14,7 @@ use crate::broker::{Broker, Started};
 use crate::check;
 use crate::faults;
 use crate::history::{Event, Outcome, Place, Trust};
-use crate::plan::{Death, LifePlan, Plan};
+use crate::plan::{Death, KilledStart, LifePlan, Plan};
 use crate::random::Dice;
 use crate::record::{self, RecordId, Stamp};
 use crate::stage::Stage;
@@ -54,9 +54,9 @@ impl Play {
 
     /// One life of the broker. False if there is no sense in going on.
     async fn live(self: &Rc<Self>, number: usize, life: &LifePlan, dice: &mut Dice) -> bool {
-        for (polls, death) in &life.killed_starts {
-            sim::note(&format!("a start of {} shards, {death:?} after {polls} polls", life.shards));
-            let started = self.broker.start_and_kill(life.shards, *polls, *death).await;
+        for killed in &life.killed_starts {
+            sim::note(&format!("a start of {} shards, {killed:?}", life.shards));
+            let started = self.broker.start_and_kill(life.shards, killed).await;
             self.stage.saw(Event::Down { in_order: false });
             if let Started::Refused(why) = started {
                 return self.refused("a start", &why);
@@ -228,7 +228,8 @@ impl Play {
             if copy == 2 {
                 let (shards, polls) = (dice.within(1..5) as usize, dice.any_magnitude(50..5_000));
                 let death = *dice.pick(&[Death::Kill, Death::PowerOff]);
-                if let Started::Refused(why) = broker.start_and_kill(shards, polls, death).await {
+                let killed = KilledStart { changes: None, polls, death };
+                if let Started::Refused(why) = broker.start_and_kill(shards, &killed).await {
                     self.refused("recovering a copy", &why);
                     return;
                 }

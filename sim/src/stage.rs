@@ -91,12 +91,12 @@ impl Stage {
     }
 
     /// The broker accepts clients.
-    pub fn is_up(&self, damage: Vec<String>, quarantined: Vec<Place>) {
+    pub fn is_up(&self, damage: Vec<String>, quarantined: Vec<Place>, removed: Vec<String>) {
         if !damage.is_empty() {
             sim::reached("damage named by a start");
         }
         *self.quarantined.borrow_mut() = quarantined.clone();
-        self.saw(Event::Up { damage, quarantined });
+        self.saw(Event::Up { damage, quarantined, removed });
     }
 
     /// Whether the broker has set the partition aside.

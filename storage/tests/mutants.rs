@@ -15,6 +15,7 @@ const LIVES: u64 = 8;
 
 /// Those that show when the power fails, or the process is killed, and nothing else is wrong.
 const CRASHES: &[&str] = &[
+    "torn-tail-skipped",
     "ack-before-sync",
     "acked-out-of-order",
     "rewrite-acked-block",
@@ -49,6 +50,7 @@ const ROT: &[(&str, Rot)] = &[
     ("quarantined-cleaned", Rot::Frame),
     ("read-crc-unchecked", Rot::Segment),
     ("entry-identity-unchecked", Rot::Misdirected),
+    ("trust-index", Rot::Index),
 ];
 /// Those that show where old segments go.
 const RETENTION: &[&str] = &["start-offset-not-durable"];

@@ -252,11 +252,10 @@ mod tests {
     }
 
     /// A broker that appends in order, refuses at random, and answers late and out of order.
-    #[test]
-    fn whatever_is_refused_the_log_keeps_the_order_and_every_batch_has_one_result() {
+    fn refuse_at_random(rounds: u32) {
         const BATCHES: u32 = 40;
         let mut seed = 0x5EED_0BED;
-        for _ in 0..2_000 {
+        for _ in 0..rounds {
             let mut window: Window<u32> = Window::default();
             let (mut next, mut log, mut answers, mut results) = (0, Vec::new(), Vec::new(), Vec::new());
             while results.len() < BATCHES as usize {
@@ -287,6 +286,26 @@ mod tests {
             for (batch, result) in results {
                 assert_eq!(result.is_ok(), log.contains(&batch));
             }
+        }
+    }
+
+    #[test]
+    fn whatever_is_refused_the_log_keeps_the_order_and_every_batch_has_one_result() {
+        refuse_at_random(2_000);
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn refused_batches_that_go_again_in_a_wrong_order_are_found() {
+        use ringlog_reactor::sim::Simulation;
+        use std::panic::catch_unwind;
+        for mutant in ["overtaken-resent", "refused-resent-backwards"] {
+            let found = catch_unwind(|| {
+                let simulation = Simulation::new(1);
+                simulation.set_mutant(Some(mutant));
+                simulation.run(async { refuse_at_random(50) });
+            });
+            assert!(found.is_err(), "{mutant}");
         }
     }
 }

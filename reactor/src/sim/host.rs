@@ -24,7 +24,7 @@ const FIRST_EPHEMERAL_PORT: u16 = 32_768;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ProcessId {
     pub(super) host: u32,
-    life: u32,
+    pub(super) life: u32,
 }
 
 /// A machine: its disk, its clock, and the process that runs on it.

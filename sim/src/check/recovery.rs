@@ -1,4 +1,4 @@
-//! Invariant 6: recovering twice is recovering once; nothing damaged is served.
+//! Invariant 6: recovering twice is recovering once; nothing damaged is served, and nothing is deleted because it is damaged.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,13 @@ pub fn check(history: &History, facts: &Facts<'_>) -> Result<(), Violation> {
     for (at, event) in history.events() {
         if let Event::Garbage { place, offset, what } = event {
             let seen = format!("at {} a reader got offset {offset} of {place}: {what}", seconds(*at));
+            return Err(Violation::new(Invariant::Recovery, seen));
+        }
+        if let Event::Up { removed, .. } = event
+            && !removed.is_empty()
+        {
+            let seen =
+                format!("at {} a start has removed what is damaged: {}", seconds(*at), removed.join(", "));
             return Err(Violation::new(Invariant::Recovery, seen));
         }
     }
@@ -31,7 +38,7 @@ pub fn check(history: &History, facts: &Facts<'_>) -> Result<(), Violation> {
 fn no_damage(history: &History) -> Result<(), Violation> {
     for (at, event) in history.events() {
         let seen = match event {
-            Event::Up { damage, quarantined } if !damage.is_empty() || !quarantined.is_empty() => {
+            Event::Up { damage, quarantined, .. } if !damage.is_empty() || !quarantined.is_empty() => {
                 format!("the broker names damage ({}) and sets {quarantined:?} aside", damage.join("; "))
             }
             Event::Census(census) if census.damaged => format!("{} cannot be read for damage", census.place),

@@ -8,8 +8,10 @@ mod tree;
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::task::Poll;
 
 pub(super) use self::content::PAGE;
 pub use self::faults::DiskFaults;
@@ -98,11 +100,26 @@ impl SimDisk {
         files.into_iter().map(|(path, _, len)| (path, len)).collect()
     }
 
+    /// Waits until so many more folder entries have been made, renamed or removed.
+    pub async fn folders_changed(&self, more: u64) {
+        let until = self.state.borrow().changed + more;
+        poll_fn(|cx| {
+            let mut disk = self.state.borrow_mut();
+            if disk.changed >= until {
+                return Poll::Ready(());
+            }
+            disk.waiting.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Another disk with the same content, and without a fault. The next crash leaves the same of both.
     pub fn copy(&self) -> SimDisk {
         let mut copy = self.state.borrow().clone();
         copy.faults = copy.faults.without_plan();
         copy.limit_bytes = None;
+        copy.waiting.clear();
         SimDisk { state: Rc::new(RefCell::new(copy)) }
     }
 

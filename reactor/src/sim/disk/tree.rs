@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::task::Waker;
 
 use super::Errno;
 use super::content::Content;
@@ -51,6 +52,9 @@ pub(in super::super) struct Disk {
     pub(super) nodes: BTreeMap<Inode, Node>,
     last_inode: Inode,
     changes: Vec<Change>,
+    /// Changes of folders that there ever were, and who waits for one.
+    pub(super) changed: u64,
+    pub(super) waiting: Vec<Waker>,
     pub(super) faults: Faults,
     /// The lengths of all files that are reachable.
     pub(super) used_bytes: u64,
@@ -65,6 +69,8 @@ impl Disk {
             nodes: BTreeMap::from([(ROOT, Node::Folder(Folder::default()))]),
             last_inode: ROOT,
             changes: Vec::new(),
+            changed: 0,
+            waiting: Vec::new(),
             faults: Faults::new(seed),
             used_bytes: 0,
             limit_bytes: None,
@@ -166,6 +172,8 @@ impl Disk {
     fn change(&mut self, change: Change) {
         self.apply(&change, true);
         self.changes.push(change);
+        self.changed += 1;
+        self.waiting.drain(..).for_each(Waker::wake);
     }
 
     /// Carries a change out in what is now, or in what is durable.
