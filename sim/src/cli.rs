@@ -67,6 +67,9 @@ struct RunArgs {
     /// Go on after a failure
     #[arg(long)]
     keep_going: bool,
+    /// Say how often each rare state was reached; always of one seed
+    #[arg(long)]
+    reached: bool,
     /// Tell so many of the last events of a failing run
     #[arg(long, value_name = "N", default_value_t = swarm::EVENTS)]
     events: usize,
@@ -141,11 +144,11 @@ fn play(args: &RunArgs, jobs: usize) -> bool {
     }
     if let Some(Seeds(seeds)) = &args.seeds {
         let (seeds, count) = (seeds.clone(), seeds.end - seeds.start);
-        return play_all(seeds.map(order), count, jobs, args, false);
+        return play_all(seeds.map(order), count, jobs, args, args.reached);
     }
     let end = Instant::now() + Duration::from_secs_f64(60.0 * args.minutes.unwrap_or(1.0).max(0.0));
     let seeds = fresh_seeds().take_while(move |_| Instant::now() < end);
-    play_all(seeds.map(order), 0, jobs, args, false)
+    play_all(seeds.map(order), 0, jobs, args, args.reached)
 }
 
 /// Seeds that nobody has seen, one after the other.

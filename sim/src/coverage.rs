@@ -2,17 +2,22 @@
 
 use crate::swarm::Tally;
 
-/// From so many runs on every mark must have been reached.
-pub const RUNS: u64 = 20;
+/// States by the names that the code counts, and after how many runs each of them must have been reached.
+const MARKS: &[(u64, &[&str])] = &[(100, OFTEN), (1_000, NOW_AND_THEN)];
 
-/// What must be reached, by the names that the code counts.
-pub const MARKS: &[&str] = &[
+/// What some run in ten or more reaches.
+const OFTEN: &[&str] = &[
+    // What clients and operators do.
     "killed before it was up",
     "record not acknowledged",
     "consumer from a time",
     "consumer out of range",
     "topic deleted",
     "stranger",
+    "outcome unknown",
+    "batch sent again",
+    "requests forwarded to another core",
+    // What goes wrong.
     "client killed",
     "paused",
     "clock jumped",
@@ -21,12 +26,59 @@ pub const MARKS: &[&str] = &[
     "damage named by a start",
     "network cut",
     "connection half closed",
+    // What the storage goes through.
+    "segment rolled",
+    "checkpoint made",
+    "journal file recycled",
+    "journal file taken over",
+    "commit waits for a journal file",
+    "bypass begun",
+    "mark put",
+    "mark followed",
+    "frame replayed",
+    "segment put aside",
+    "cold read",
+    "index loaded",
+    "index rebuilt",
+];
+
+/// What some run in fifty reaches.
+const NOW_AND_THEN: &[&str] = &[
+    "torn tail cut",
+    "frame survived without the one before it",
+    "storage failed",
+    "full disk waited out",
+    "append waits for room",
+    "log memory evicted",
+    "batches put back into the journal",
+    "retention let segments go",
+    "stale index removed",
+    "hole in the journal",
+    "partition quarantined",
+    "damaged epoch kept",
+    "damage found by a read",
+    "deletion of a topic finished by a start",
 ];
 
 /// The marks that were not reached, once there were runs enough.
 pub fn missing(tally: &Tally) -> Vec<&'static str> {
-    if tally.runs < RUNS {
-        return Vec::new();
+    let due = MARKS.iter().filter(|(runs, _)| tally.runs >= *runs).flat_map(|(_, marks)| *marks);
+    due.copied().filter(|mark| !tally.reached.contains_key(mark)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_missed_once_there_were_runs_enough() {
+        let mut tally = Tally { runs: 99, ..Tally::default() };
+        assert!(missing(&tally).is_empty());
+        tally.runs = 100;
+        assert_eq!(missing(&tally), OFTEN);
+        tally.reached = OFTEN.iter().map(|mark| (*mark, 1)).collect();
+        assert!(missing(&tally).is_empty());
+        tally.runs = 1_000;
+        assert_eq!(missing(&tally), NOW_AND_THEN);
     }
-    MARKS.iter().copied().filter(|mark| !tally.reached.contains_key(mark)).collect()
 }
