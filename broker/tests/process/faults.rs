@@ -6,8 +6,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ringlog_protocol::limits::MAX_BATCH_BYTES;
 use ringlog_protocol::messages::{Hello, Open, Position, Subscribe, Subscribed};
-use ringlog_protocol::{Kind, try_encode};
+use ringlog_protocol::{Kind, encode_with_payload, try_encode};
 use tempfile::TempDir;
 
 use super::helpers::{Broker, folder, patiently, ringlog, run_with_input};
@@ -109,6 +110,44 @@ fn without_descriptors_newcomers_wait_and_nobody_else_is_disturbed() {
     }
     drop(crowd);
     Wire::greeted(broker.address);
+    assert_eq!(broker.stop_by("TERM").0, Some(0));
+}
+
+/// Little memory: peers that begin the largest frames and never end them, and readers that never read, while much comes in.
+/// The broker needs no more than its bounds say (an allocation beyond the kernel's limit would end it), and others are served.
+#[test]
+fn under_a_cap_on_memory_greedy_peers_cost_nobody_anything() {
+    const CAP_KIB: usize = 768 << 10;
+    let data = folder();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -v {CAP_KIB}; exec \"$@\""), "sh"]).arg(ringlog().get_program());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--cores", "1", "--data"]).arg(data.path());
+    let broker = Broker::spawn(&mut command);
+    broker.create_topic("t", 1);
+    let hoarders: Vec<Wire> = (0..200)
+        .map(|_| {
+            let mut wire = Wire::greeted(broker.address);
+            let handle = wire.open("t", 0);
+            let frame = encode_with_payload(Kind::Produce, 2, handle, 2, &(), MAX_BATCH_BYTES);
+            wire.send(&frame);
+            wire.send(&vec![0; 48 << 10]);
+            wire
+        })
+        .collect();
+    let silent: Vec<Wire> = (0..100)
+        .map(|_| {
+            let mut wire = Wire::greeted(broker.address);
+            let handle = wire.open("t", 0);
+            let all = Subscribe { from: Position::Begin, credit_bytes: u32::MAX };
+            wire.send(&try_encode(Kind::Subscribe, 9, handle, 0, &all).expect("a subscribe fits"));
+            wire
+        })
+        .collect();
+    let much = format!("{}\n", "0123456789".repeat(2_000)).repeat(8_000);
+    let ran = broker.run_with_input(&["produce", "t"], &much);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(broker.run(&["consume", "t", "--until-end"]).text() == much, "all of it is there");
+    drop((hoarders, silent));
     assert_eq!(broker.stop_by("TERM").0, Some(0));
 }
 
