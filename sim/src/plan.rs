@@ -210,6 +210,9 @@ impl Plan {
     }
 }
 
+/// With its key and framing, a batch of just the default limit.
+const LARGEST_VALUE: u64 = (1 << 20) - 200;
+
 /// Draws the plan of a seed.
 pub fn draw(seed: u64) -> Plan {
     let mut plan = draw_sound(seed);
@@ -318,7 +321,10 @@ fn death(dice: &mut Dice, stops: u64) -> Death {
 
 fn producer(dice: &mut Dice, large: bool) -> ProducerPlan {
     let largest = if large { 100 << 10 } else { 4 << 10 };
-    let value_bytes = dice.any_magnitude(21..largest);
+    let value_bytes = match large && dice.once_in(6) {
+        true => dice.within(LARGEST_VALUE / 2..LARGEST_VALUE + 1),
+        false => dice.any_magnitude(21..largest),
+    };
     ProducerPlan {
         ack: *dice.pick(&[Ack::Disk, Ack::Disk, Ack::Disk, Ack::Memory, Ack::None]),
         linger: Duration::from_micros(*dice.pick(&[0, 0, 500, 5_000])),
