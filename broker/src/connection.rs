@@ -7,19 +7,19 @@
 //! - A peer that takes no bytes, or does not finish a frame, within `STALLED_AFTER` is cut off.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use ringlog_protocol::{ErrorCode, Frame, FrameError, Kind, split_frame};
+use ringlog_protocol::{Frame, FrameError, split_frame};
 use ringlog_reactor::net::{RecvBuf, TcpStream};
 use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, timeout};
 
 use crate::dispatch::{Handled, dispatch, dispatch_gathered, route};
 use crate::gather::{Fill, GatherPermit, PartialFrame};
-use crate::limits::{FORWARD_BYTES, GATHER_FREE_BYTES, MAX_SUBSCRIPTIONS, PEEK_BYTES, STALLED_AFTER};
+use crate::limits::{FORWARD_BYTES, GATHER_FREE_BYTES, PEEK_BYTES, STALLED_AFTER};
 use crate::outbox::Outbox;
 use crate::peers::{ConnectionId, PeerMessage};
 use crate::session::Session;
@@ -40,8 +40,6 @@ pub struct Connection {
     forwarded: Notify,
     /// Cores that hold a session for this client.
     linked: RefCell<BTreeSet<u32>>,
-    /// Subscriptions that live on other cores: credit must follow them there.
-    subscribed: RefCell<BTreeMap<u32, u32>>,
 }
 
 /// Why serving stopped before the end of what was received.
@@ -54,16 +52,6 @@ enum Pause {
     Memory(usize),
     /// A request belongs to another core.
     Forward { shard: u32, frame: Bytes },
-}
-
-/// What becomes of a whole frame.
-enum Admitted {
-    /// It is to be handled, by this shard.
-    Here,
-    /// It was answered already.
-    Refused,
-    /// It must wait, or go to another core.
-    Later(Pause),
 }
 
 /// Why a connection ended.
@@ -99,7 +87,6 @@ impl Connection {
             forwarding: RefCell::default(),
             forwarded: Notify::new(),
             linked: RefCell::default(),
-            subscribed: RefCell::default(),
         })
     }
 
@@ -270,10 +257,9 @@ impl Connection {
                 Fill::Taken(taken) => input = &input[taken..],
             }
             let Some((frame, used)) = split_frame(partial.bytes())? else { return Ok((length, None)) };
-            let pause = match self.admit(shard, &frame, &partial.bytes()[..used]) {
-                Admitted::Here => self.conclude(dispatch_gathered(shard, &self.session, &mut partial))?,
-                Admitted::Refused => None,
-                Admitted::Later(pause) => Some(pause),
+            let pause = match self.not_now(shard, &frame, &partial.bytes()[..used]) {
+                None => self.conclude(dispatch_gathered(shard, &self.session, &mut partial))?,
+                later => later,
             };
             if !matches!(pause, Some(Pause::Busy | Pause::NoRoom)) {
                 partial.clear();
@@ -291,27 +277,20 @@ impl Connection {
         frame: &Frame<'_>,
         bytes: &[u8],
     ) -> Result<Option<Pause>, Ending> {
-        match self.admit(shard, frame, bytes) {
-            Admitted::Here => self.conclude(dispatch(shard, &self.session, frame)),
-            Admitted::Refused => Ok(None),
-            Admitted::Later(pause) => Ok(Some(pause)),
+        match self.not_now(shard, frame, bytes) {
+            None => self.conclude(dispatch(shard, &self.session, frame)),
+            later => Ok(later),
         }
     }
 
-    /// Whether a frame is to be handled here and now.
-    fn admit(&self, shard: &Rc<Shard>, frame: &Frame<'_>, bytes: &[u8]) -> Admitted {
+    /// Why a frame is not to be handled here and now, if it is not.
+    fn not_now(&self, shard: &Rc<Shard>, frame: &Frame<'_>, bytes: &[u8]) -> Option<Pause> {
         if self.session.is_busy() {
-            return Admitted::Later(Pause::Busy);
+            return Some(Pause::Busy);
         }
-        let to = self.owner_of(shard, frame);
+        let to = route(shard, frame);
         let elsewhere = to != self.id.home && to < shard.peers().count();
-        if !self.note_subscription(frame, elsewhere.then_some(to)) {
-            return Admitted::Refused;
-        }
-        if elsewhere {
-            return Admitted::Later(Pause::Forward { shard: to, frame: Bytes::copy_from_slice(bytes) });
-        }
-        Admitted::Here
+        elsewhere.then(|| Pause::Forward { shard: to, frame: Bytes::copy_from_slice(bytes) })
     }
 
     fn conclude(&self, handled: Handled) -> Result<Option<Pause>, Ending> {
@@ -319,40 +298,6 @@ impl Connection {
             return Err(Ending::Broken);
         }
         Ok((handled == Handled::NoRoom).then_some(Pause::NoRoom))
-    }
-
-    fn owner_of(&self, shard: &Shard, frame: &Frame<'_>) -> u32 {
-        let header = &frame.header;
-        let id = match header.kind {
-            Kind::Credit => header.request,
-            Kind::Unsubscribe => crate::handlers::subscribe::subscription_named_in(frame),
-            _ => return route(shard, frame),
-        };
-        self.subscribed.borrow().get(&id).copied().unwrap_or(self.id.home)
-    }
-
-    /// Remembers on which other core a subscription lives. False if there are too many, which the client is told.
-    fn note_subscription(&self, frame: &Frame<'_>, elsewhere: Option<u32>) -> bool {
-        let id = frame.header.request;
-        let mut subscribed = self.subscribed.borrow_mut();
-        match (frame.header.kind, elsewhere) {
-            (Kind::Subscribe, Some(shard)) => {
-                if subscribed.len() >= MAX_SUBSCRIPTIONS && !subscribed.contains_key(&id) {
-                    let message = format!("a connection may have {MAX_SUBSCRIPTIONS} subscriptions");
-                    self.session.reply_error(id, ErrorCode::TooManySubscriptions, &message);
-                    return false;
-                }
-                subscribed.insert(id, shard);
-            }
-            (Kind::Subscribe, None) => {
-                subscribed.remove(&id);
-            }
-            (Kind::Unsubscribe, _) => {
-                subscribed.remove(&crate::handlers::subscribe::subscription_named_in(frame));
-            }
-            _ => {}
-        }
-        true
     }
 
     async fn forward(&self, shard: &Shard, to: u32, frame: Bytes) {

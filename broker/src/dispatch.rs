@@ -29,9 +29,13 @@ pub fn route(shard: &Shard, frame: &Frame<'_>) -> u32 {
                 Some(owner(id, partition, shard.peers().count()))
             })
             .unwrap_or(shard.index()),
-        Kind::Close | Kind::Produce | Kind::Fetch | Kind::Subscribe | Kind::ListOffsets => {
-            shard_of(frame.header.handle)
-        }
+        Kind::Close
+        | Kind::Produce
+        | Kind::Fetch
+        | Kind::Subscribe
+        | Kind::Credit
+        | Kind::Unsubscribe
+        | Kind::ListOffsets => shard_of(frame.header.handle),
         _ => shard.index(),
     }
 }

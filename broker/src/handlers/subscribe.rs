@@ -48,14 +48,6 @@ pub fn handle_unsubscribe(session: &Session, frame: &Frame<'_>) {
     }
 }
 
-/// The subscription that a Credit, Subscribe or Unsubscribe frame is about.
-pub fn subscription_named_in(frame: &Frame<'_>) -> u32 {
-    match frame.header.kind {
-        Kind::Unsubscribe => frame.access::<Unsubscribe>().map_or(0, |body| body.subscription.to_native()),
-        _ => frame.header.request,
-    }
-}
-
 async fn push(
     session: Rc<Session>,
     id: u32,

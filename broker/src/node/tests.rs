@@ -7,8 +7,8 @@ use std::rc::Rc;
 use ringlog_protocol::batch::{BatchBuilder, split_batches};
 use ringlog_protocol::frame::HEADER_BYTES;
 use ringlog_protocol::messages::{
-    CreateTopic, CreateTopicReply, DeleteTopic, Fetch, Fetched, Hello, ListOffsets, ListOffsetsReply,
-    MetadataReply, MetadataRequest, Open, Opened, Position, Produced, Subscribe, Subscribed,
+    CreateTopic, CreateTopicReply, Credit, DeleteTopic, Fetch, Fetched, Hello, ListOffsets, ListOffsetsReply,
+    MetadataReply, MetadataRequest, Open, Opened, Position, Produced, Subscribe, Subscribed, Unsubscribe,
 };
 use ringlog_protocol::{Ack, ErrorCode, Kind, encode, encode_with_payload};
 use ringlog_reactor::net::TcpStream;
@@ -17,7 +17,7 @@ use ringlog_reactor::{mailbox, sleep, spawn, timeout};
 
 use super::*;
 use crate::config::StorageSizes;
-use crate::limits::{HANDSHAKE_WITHIN, STALLED_AFTER};
+use crate::limits::{HANDSHAKE_WITHIN, MAX_SUBSCRIPTIONS, STALLED_AFTER};
 use crate::wire_client::WireClient;
 
 pub(super) fn config() -> BrokerConfig {
@@ -639,4 +639,37 @@ fn an_old_copy_of_the_metadata_file_is_refused_and_the_newest_one_starts() {
     assert!(checked.report.findings.iter().any(|finding| finding.what.contains("old copy")));
     life(28).run(async { ringlog_reactor::fs::replace("/data/metadata", &newest).await.unwrap() });
     assert_eq!(life(29).run(log_ends(2)), Some([2, 2]));
+}
+
+#[test]
+fn a_subscription_on_another_core_is_led_by_its_handle_and_refused_ones_leave_nothing() {
+    Simulation::new(31).run(async {
+        let node = SimNode::start(2).await;
+        let mut client = WireClient::connect(node.address, Some(0)).await;
+        create_topic(&mut client, 2).await;
+        for partition in 0..2 {
+            let handle = open(&mut client, partition).await;
+            for value in ["one", "two"] {
+                client.try_send_batch(handle, batch_of(&[value])).await.unwrap();
+            }
+            for _ in 0..2 * MAX_SUBSCRIPTIONS {
+                let beyond = Subscribe { from: Position::Offset(9), credit_bytes: 1 };
+                client.tell(Kind::Subscribe, handle, &beyond).await;
+                assert_eq!(client.next_frame().await.error().error_code(), ErrorCode::OffsetOutOfRange);
+            }
+            let first = Subscribe { from: Position::Begin, credit_bytes: 1 };
+            let id = client.tell(Kind::Subscribe, handle, &first).await;
+            let kinds = [client.next_frame().await.header.kind, client.next_frame().await.header.kind];
+            assert_eq!(kinds, [Kind::Subscribed, Kind::Delivery]);
+            client
+                .send_raw(encode(Kind::Credit, id, handle, 0, &Credit { bytes: 1 << 20 }).freeze())
+                .await
+                .unwrap();
+            assert_eq!(client.next_frame().await.header.kind, Kind::Delivery, "the credit found its way");
+            let end = Unsubscribe { subscription: id };
+            let (_, ()): (_, ()) = client.ask(Kind::Unsubscribe, handle, &end).await;
+        }
+        drop(client);
+        node.stop().await;
+    });
 }

@@ -70,6 +70,8 @@ struct Pending<T> {
 
 #[derive(Debug)]
 struct Flow {
+    /// What it was made with: it leads frames about it to its core.
+    handle: u32,
     credit: i64,
     /// Unsubscribed, and the broker has not said so yet: what still comes is dropped.
     ending: bool,
@@ -142,7 +144,7 @@ impl<T> Session<T> {
         let request = self.free_number();
         let frame = self.encode(Kind::Subscribe, request, handle, 0, &Subscribe { from, credit_bytes }, 0);
         self.queue(frame);
-        self.subscriptions.insert(request, Flow { credit: i64::from(credit_bytes), ending: false });
+        self.subscriptions.insert(request, Flow { handle, credit: i64::from(credit_bytes), ending: false });
         self.expect(request, Kind::Subscribed, now, Some(token), None);
         request
     }
@@ -158,7 +160,8 @@ impl<T> Session<T> {
             return;
         };
         flow.credit += i64::from(bytes);
-        let frame = self.encode(Kind::Credit, subscription, 0, 0, &Credit { bytes }, 0);
+        let handle = flow.handle;
+        let frame = self.encode(Kind::Credit, subscription, handle, 0, &Credit { bytes }, 0);
         self.queue(frame);
     }
 
@@ -168,8 +171,9 @@ impl<T> Session<T> {
             return;
         };
         flow.ending = true;
+        let handle = flow.handle;
         let request = self.free_number();
-        let frame = self.encode(Kind::Unsubscribe, request, 0, 0, &Unsubscribe { subscription }, 0);
+        let frame = self.encode(Kind::Unsubscribe, request, handle, 0, &Unsubscribe { subscription }, 0);
         self.queue(frame);
         self.expect(request, Kind::UnsubscribeReply, now, None, Some(subscription));
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ringlog_protocol::messages::*;
 use ringlog_protocol::{
-    Ack, ErrorCode, FrameError, Kind, encode, encode_error, encode_with_payload, split_frame, try_encode,
+    Ack, ErrorCode, FrameError, FrameHeader, Kind, encode, encode_error, encode_with_payload, split_frame,
+    try_encode,
 };
 use ringlog_reactor::Instant;
 
@@ -53,16 +54,21 @@ fn output<T>(session: &mut Session<T>) -> Vec<Bytes> {
     output
 }
 
-/// Kind and request number of every frame that waits to be sent.
-fn sent(session: &mut Session<&'static str>) -> Vec<(Kind, u32)> {
+/// The headers of all frames that wait to be sent.
+fn headers(session: &mut Session<&'static str>) -> Vec<FrameHeader> {
     let bytes: Vec<u8> = output(session).concat();
     let mut rest = &bytes[..];
-    let mut frames = Vec::new();
+    let mut headers = Vec::new();
     while let Some((frame, consumed)) = split_frame(rest).expect("good frames") {
-        frames.push((frame.header.kind, frame.header.request));
+        headers.push(frame.header);
         rest = &rest[consumed..];
     }
-    frames
+    headers
+}
+
+/// Kind and request number of each of them.
+fn sent(session: &mut Session<&'static str>) -> Vec<(Kind, u32)> {
+    headers(session).iter().map(|header| (header.kind, header.request)).collect()
 }
 
 #[test]
@@ -176,6 +182,16 @@ fn deliveries_spend_credit_and_grants_restore_it() {
     session.grant(id, 90);
     assert_eq!(session.credit_left(id), Some(50));
     assert_eq!(sent(&mut session), [(Kind::Subscribe, id), (Kind::Credit, id)]);
+}
+
+#[test]
+fn what_is_said_of_a_subscription_carries_its_handle() {
+    let (mut session, now) = ready();
+    let id = session.subscribe(now, 7, Position::End, 100, "sub");
+    session.grant(id, 90);
+    session.unsubscribe(now, id);
+    let handles: Vec<_> = headers(&mut session).iter().map(|header| (header.kind, header.handle)).collect();
+    assert_eq!(handles, [(Kind::Subscribe, 7), (Kind::Credit, 7), (Kind::Unsubscribe, 7)]);
 }
 
 #[test]

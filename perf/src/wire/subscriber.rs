@@ -38,7 +38,7 @@ impl Subscriber {
 
     /// Ends a subscription that has spent its credit.
     pub fn unsubscribe(&mut self, subscription: u32) -> Result<(), Failure> {
-        self.connection.ask::<_, ()>(Kind::Unsubscribe, 0, &Unsubscribe { subscription })?;
+        self.connection.ask::<_, ()>(Kind::Unsubscribe, self.handle, &Unsubscribe { subscription })?;
         Ok(())
     }
 
