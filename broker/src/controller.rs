@@ -4,8 +4,8 @@
 //! - A topic is published only when all its partitions exist and the metadata file that names it is durable.
 //! - A change runs to its end, whatever becomes of the client that asked for it.
 //! - After a write of the metadata file whose outcome is unknown, no more changes are made until the next start.
-//! - A topic is durable as `deleting` before any of its files go; what is left of it is removed at the next
-//!   start if this one does not get to it.
+//! - A topic is durable as `deleting` before any of its files go, and until they are durably gone; what is left of it is
+//!   removed by the next life if this one does not get to it.
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -136,7 +136,7 @@ impl Controller {
     pub async fn create(&self, request: CreateTopic) -> Result<Arc<Topic>, TopicError> {
         let _turn = self.take_turn().await?;
         let topic = Arc::new(self.check(request)?);
-        // Whatever becomes of it, its id is not given to another topic.
+        // If anything is left of it, its id is not given to another topic: see `last_topic_id`.
         self.metadata.borrow_mut().next_topic_id += 1;
         if let Err(why) = self.change(TopicChange::Prepare(topic.clone())).await {
             return Err(self.undo(&topic, why, false).await);
@@ -175,13 +175,32 @@ impl Controller {
             Err(error) => return Err(error.into()),
         }
         self.change(TopicChange::Withdraw(topic.clone())).await.map_err(TopicError::Storage)?;
+        self.remove_files(&topic).await?;
+        tracing::info!(topic = topic.name, id = topic.id, "topic deleted");
+        Ok(())
+    }
+
+    /// Removes the files of topics whose deletion an earlier life has not finished. The metadata that names them has been written
+    /// by this start, so it is durable; the file that a start reads need not be.
+    pub async fn finish_deletions(&self) {
+        let Ok(_turn) = self.take_turn().await else { return };
+        let deleting = self.metadata.borrow().deleting.clone();
+        for topic in &deleting {
+            match self.remove_files(topic).await {
+                Ok(()) => reached("deletion of a topic finished by a start"),
+                Err(error) => {
+                    tracing::warn!(topic = topic.name, %error, "files of a deleted topic are left to the next start");
+                }
+            }
+        }
+    }
+
+    async fn remove_files(&self, topic: &Topic) -> Result<(), TopicError> {
         let removed = remove_topic(&self.data_dir, &topic.name, topic.id).await;
         removed.map_err(|error| TopicError::Storage(error.to_string()))?;
         let mut next = self.metadata.borrow().clone();
         next.deleting.retain(|deleted| deleted.id != topic.id);
-        self.keep(next).await?;
-        tracing::info!(topic = topic.name, id = topic.id, "topic deleted");
-        Ok(())
+        Ok(self.keep(next).await?)
     }
 
     fn check(&self, request: CreateTopic) -> Result<Topic, TopicError> {
@@ -200,16 +219,27 @@ impl Controller {
         if request.partitions as usize > left {
             return Err(TopicError::TooManyPartitions { left });
         }
+        if metadata.next_topic_id == u64::MAX {
+            let message = "no topic id is left: a folder in `topics` has the last one; nothing was changed";
+            return Err(TopicError::Storage(message.to_string()));
+        }
         let last_id = metadata.topics.iter().map(|topic| topic.id).max();
         let id = if mutant("topic-id-reused") { last_id.unwrap_or(0) + 1 } else { metadata.next_topic_id };
         Ok(Topic { id, name: request.name, partitions: request.partitions, config })
     }
 
-    /// Takes back what has been made of a topic. If the metadata may name it, the next start makes its folders again.
+    /// Takes back what has been made of a topic. If the metadata may name it, its folders stay: they are durable now, and a start
+    /// that had to make them again could fail to make them so.
     async fn undo(&self, topic: &Arc<Topic>, why: String, may_be_named: bool) -> TopicError {
         reached("topic could not be made");
+        if may_be_named {
+            return TopicError::Storage(format!(
+                "topic `{}` may or may not have been made: {why}",
+                topic.name
+            ));
+        }
         let mut undone = self.change(TopicChange::Withdraw(topic.clone())).await;
-        if undone.is_ok() && !may_be_named {
+        if undone.is_ok() {
             let removed = remove_topic(&self.data_dir, &topic.name, topic.id).await;
             undone = removed.map_err(|error| error.to_string());
         }

@@ -1,7 +1,7 @@
 //! A node: its data folder, its cores, and the order in which they start and stop.
 //!
-//! Start: lock the folder → bind → recover every shard from the previous epoch → make the new epoch durable →
-//! activate the shards → drop the previous epoch → accept. A crash at any step leaves a folder from which the
+//! Start: lock the folder → bind → make the new epoch's folder → recover every shard from the previous epoch → make the
+//! new epoch durable → activate the shards → drop the previous epoch → accept. A crash at any step leaves a folder from which the
 //! next start recovers the same records.
 
 use std::collections::BTreeSet;
@@ -15,11 +15,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringlog_reactor::net::Listener;
-use ringlog_reactor::sim::{mutant, reached};
+use ringlog_reactor::sim::mutant;
 use ringlog_reactor::{CoreConfig, CoreThread, fs, launch, mailbox, now, probe, signal, sleep, spawn};
 use ringlog_storage::{
     Damage, PreviousEpoch, RecoverySummary, keep_damaged_epoch, last_topic_id, prepare_epoch, remove_epoch,
-    remove_topic,
 };
 
 use crate::config::{BrokerConfig, ConfigError};
@@ -301,7 +300,8 @@ async fn take_folder(path: &Path) -> Result<fs::LockedFile, StartError> {
 }
 
 /// Makes the folder and those above it. A new folder is durable once the one above it is synced: without
-/// that, a crash can take all that was acknowledged in it.
+/// that, a crash can take all that was acknowledged in it. One that is there already may be an operator's, with an owner and a
+/// mode, so it is not made anew: a kill between a sync that fails here and what is undone for it is not outlived.
 async fn make_durable_folder(path: &Path) -> std::io::Result<()> {
     if fs::exists(path.join(metadata::FILE_NAME)).await? {
         // That file is written behind all that follows here.
@@ -390,7 +390,6 @@ async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<Recov
     }
     (metadata.epoch, metadata.shards) = (plan.epoch, peers.count());
     metadata.store(data_dir).await.map_err(in_folder)?;
-    finish_deletions(&mut metadata, data_dir).await.map_err(failed)?;
     let for_shard = |shard| (shard == HOME_SHARD).then(|| metadata.clone());
     peers
         .ask_all(|shard, done| PeerMessage::Activate { metadata: for_shard(shard), done })
@@ -406,16 +405,6 @@ async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<Recov
         dropped.map_err(|error| failed(error.to_string()))?;
     }
     Ok((metadata, recovery))
-}
-
-/// Removes the files of deleted topics. The metadata file that names them is durable: the one that was read at a start need not be.
-/// They stay in it until it is written again; by then there is nothing left to remove.
-async fn finish_deletions(metadata: &mut Metadata, data_dir: &Path) -> Result<(), String> {
-    for topic in metadata.deleting.drain(..) {
-        reached("deletion of a topic finished by a start");
-        remove_topic(data_dir, &topic.name, topic.id).await.map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -279,5 +279,9 @@ async fn activate_when_told(
         controller,
     });
     let _ = done.send(Ok(())).await;
+    if shard.controller.get().is_some() {
+        let shard = shard.clone();
+        spawn(async move { shard.controller().finish_deletions().await }).detach();
+    }
     Some(shard)
 }

@@ -31,7 +31,9 @@ impl Recovered {
         let mut files = recycled.len() as u32;
         recycled.into_iter().for_each(|file| inner.files.add(file));
         if files == 0 {
-            inner.files.add(journal_files::make(&inner.dir, 0, inner.config.journal_file_bytes).await?);
+            let file = journal_files::make(&inner.dir, 0, inner.config.journal_file_bytes).await?;
+            journal_files::name(&inner.dir, 0).await?;
+            inner.files.add(file);
             count(&inner.shared.counters.journal_files_made);
             files = 1;
         }

@@ -16,7 +16,7 @@ use ringlog_reactor::{fs, sleep, spawn, timeout, yield_now};
 use crate::error::StoreError;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::frame::JournalIdentity;
-use crate::journal_files;
+use crate::journal_files::{self, JournalFile};
 use crate::layout;
 use crate::limits::SYNCS_IN_FLIGHT;
 use crate::partition::Partition;
@@ -221,7 +221,7 @@ pub(crate) async fn write_first(
 pub(crate) async fn make_files(inner: Rc<Inner>, from: u32) {
     let mut number = from;
     while number < inner.config.journal_files && !inner.closing.get() && inner.failure().is_none() {
-        match journal_files::make(&inner.dir, number, inner.config.journal_file_bytes).await {
+        match make_file(&inner, number).await {
             Ok(file) => {
                 count(&inner.shared.counters.journal_files_made);
                 inner.files.add(file);
@@ -234,6 +234,13 @@ pub(crate) async fn make_files(inner: Rc<Inner>, from: u32) {
             Err(error) => inner.fail(error.to_string()),
         }
     }
+}
+
+async fn make_file(inner: &Inner, number: u32) -> Result<JournalFile, StoreError> {
+    let file = journal_files::make(&inner.dir, number, inner.config.journal_file_bytes).await?;
+    let _lock = inner.flush_lock.acquire().await;
+    journal_files::name(&inner.dir, number).await?;
+    Ok(file)
 }
 
 impl Store {

@@ -85,6 +85,9 @@ fn settle(inner: &Inner) {
 /// The place of the frame in the journal, waiting for a free file if it must.
 async fn place(inner: &Inner, frame: &SealedFrame) -> Result<Place, String> {
     loop {
+        if let Some(failure) = inner.failure() {
+            return Err(failure.0);
+        }
         let freed = inner.files.freed();
         if let Some(place) = inner.files.place(frame.bytes, frame.sequence) {
             if place.switched {
@@ -102,9 +105,6 @@ async fn place(inner: &Inner, frame: &SealedFrame) -> Result<Place, String> {
         // A shutdown looks at this, too.
         inner.committed.notify_all();
         inner.request_checkpoint();
-        if let Some(failure) = inner.failure() {
-            return Err(failure.0);
-        }
         freed.await;
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use ringlog_reactor::fs::{self, DirEntry};
 use ringlog_reactor::sim::reached;
 
-use crate::error::{RecoveryError, StoreError};
+use crate::error::{RecoveryError, SYNCING, StoreError};
 use crate::layout;
 
 /// Makes the folder of a new epoch, and those of all journals and all topics, durably. Call it before any shard recovers.
@@ -21,24 +21,30 @@ use crate::layout;
 /// is an old copy. Nothing was changed in that case.
 pub async fn prepare_epoch(data_dir: &Path, epoch: u64) -> Result<(), RecoveryError> {
     refuse_later_journals(data_dir, epoch).await?;
-    let (journals, topics) = (layout::journals_dir(data_dir), layout::topics_dir(data_dir));
-    let dir = layout::epoch_dir(data_dir, epoch);
-    for (begun, _) in later_epochs(data_dir, epoch).await? {
+    for begun in later_epochs(data_dir, epoch).await? {
         remove_folder(&begun).await?;
     }
-    // Before the first epoch nothing of ours is in these two.
-    for empty in [&journals, &topics].into_iter().filter(|_| epoch == 1) {
-        remove_if_empty(empty).await?;
+    let (journals, topics) = (layout::journals_dir(data_dir), layout::topics_dir(data_dir));
+    for folder in [&journals, &topics] {
+        remove_if_empty(folder).await?;
     }
-    for folder in [&topics, &dir] {
-        fs::create_durable_dir(folder, data_dir).await.map_err(StoreError::io("creating", folder))?;
+    make_durable(&topics, data_dir).await?;
+    Ok(make_durable(&layout::epoch_dir(data_dir, epoch), data_dir).await?)
+}
+
+/// Makes a folder and those above it, and syncs each in the one above it, up to `root`. Folders that were there may be those of
+/// an attempt that was killed, so they are synced too.
+pub(crate) async fn make_durable(dir: &Path, root: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(dir).await.map_err(StoreError::io("creating", dir))?;
+    for above in dir.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
+        fs::sync_dir(above).await.map_err(StoreError::io(SYNCING, above))?;
     }
     Ok(())
 }
 
 /// Fails if there are journals of `epoch` or a later one.
 pub(crate) async fn refuse_later_journals(data_dir: &Path, epoch: u64) -> Result<(), RecoveryError> {
-    for (path, _) in later_epochs(data_dir, epoch).await? {
+    for path in later_epochs(data_dir, epoch).await? {
         for (shard, _) in list(&path).await? {
             let is_journal = |entry: &DirEntry| layout::journal_file_number(&entry.name).is_some();
             if list(&shard).await?.iter().any(|(_, entry)| is_journal(entry)) {
@@ -51,10 +57,10 @@ pub(crate) async fn refuse_later_journals(data_dir: &Path, epoch: u64) -> Result
 }
 
 /// The folders of `epoch` and later ones: of starts that ended before the metadata named their epoch.
-async fn later_epochs(data_dir: &Path, epoch: u64) -> Result<Vec<(PathBuf, DirEntry)>, RecoveryError> {
-    let mut folders = list(&layout::journals_dir(data_dir)).await?;
-    folders.retain(|(_, entry)| layout::epoch_number(&entry.name).is_some_and(|number| number >= epoch));
-    Ok(folders)
+async fn later_epochs(data_dir: &Path, epoch: u64) -> Result<Vec<PathBuf>, RecoveryError> {
+    let folders = list(&layout::journals_dir(data_dir)).await?.into_iter();
+    let later = |entry: &DirEntry| layout::epoch_number(&entry.name).is_some_and(|number| number >= epoch);
+    Ok(folders.filter(|(_, entry)| later(entry)).map(|(path, _)| path).collect())
 }
 
 /// The largest id that a topic's folder has, 0 without any. A folder can be of a topic whose making failed.
@@ -63,7 +69,11 @@ async fn later_epochs(data_dir: &Path, epoch: u64) -> Result<Vec<(PathBuf, DirEn
 /// When the folders cannot be listed.
 pub async fn last_topic_id(data_dir: &Path) -> Result<u64, RecoveryError> {
     let folders = list(&layout::topics_dir(data_dir)).await?;
-    Ok(folders.iter().filter_map(|(_, entry)| layout::topic_id(&entry.name)).max().unwrap_or(0))
+    let ids = folders
+        .iter()
+        .filter(|(_, entry)| entry.is_dir)
+        .filter_map(|(_, entry)| layout::topic_id(&entry.name));
+    Ok(ids.max().unwrap_or(0))
 }
 
 /// What is in a folder; nothing, if there is none.
@@ -90,10 +100,15 @@ pub async fn keep_damaged_epoch(data_dir: &Path, epoch: u64) -> Result<(), Store
     absent_is_fine(fs::rename(&from, &to).await).map_err(StoreError::io("renaming", from))
 }
 
-/// Removes the folder of a deleted topic, with whatever an interrupted deletion has left in it.
+/// Removes the folder of a deleted topic, durably, with whatever an interrupted deletion has left in it.
+///
+/// # Errors
+/// When it cannot be removed, or it is not certain that it stays so.
 pub async fn remove_topic(data_dir: &Path, name: &str, id: u64) -> Result<(), StoreError> {
     ringlog_protocol::TopicName::check(name)?;
-    remove_folder(&layout::topic_dir(data_dir, name, id)).await
+    remove_folder(&layout::topic_dir(data_dir, name, id)).await?;
+    let topics = layout::topics_dir(data_dir);
+    fs::sync_dir(&topics).await.map_err(StoreError::io(SYNCING, topics))
 }
 
 async fn remove_folder(dir: &Path) -> Result<(), StoreError> {
@@ -102,7 +117,10 @@ async fn remove_folder(dir: &Path) -> Result<(), StoreError> {
 
 async fn remove_if_empty(dir: &Path) -> Result<(), StoreError> {
     match fs::remove_dir(dir).await {
-        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+        // Somebody has mounted another disk there, for one.
+        Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy) => {
+            Ok(())
+        }
         removed => absent_is_fine(removed).map_err(StoreError::io("removing", dir)),
     }
 }

@@ -123,7 +123,7 @@ impl JournalFiles {
     }
 }
 
-/// Makes a journal file of zeros.
+/// Makes a journal file of zeros; [`name`] makes it part of the journal.
 pub(crate) async fn make(dir: &Path, number: u32, file_bytes: u64) -> Result<JournalFile, StoreError> {
     let path = layout::journal_file(dir, number);
     let temporary = temporary(&path);
@@ -131,9 +131,16 @@ pub(crate) async fn make(dir: &Path, number: u32, file_bytes: u64) -> Result<Jou
     let file = File::open(&temporary, &options).await.map_err(StoreError::io("creating", &temporary))?;
     fill(&file, file_bytes).await.map_err(StoreError::io("writing", &temporary))?;
     file.sync_all().await.map_err(StoreError::io(SYNCING, &temporary))?;
-    fs::rename(&temporary, &path).await.map_err(StoreError::io("renaming", &temporary))?;
-    fs::sync_dir(dir).await.map_err(StoreError::io(SYNCING, dir))?;
     Ok(JournalFile { file: Rc::new(file), used: false })
+}
+
+/// Gives a file that was made its name. The checkpoint is replaced in the same folder: a sync of the one that fails may take the
+/// other's entry with it, so they are not done at the same time.
+pub(crate) async fn name(dir: &Path, number: u32) -> Result<(), StoreError> {
+    let path = layout::journal_file(dir, number);
+    let temporary = temporary(&path);
+    fs::rename(&temporary, &path).await.map_err(StoreError::io("renaming", &temporary))?;
+    fs::sync_dir(dir).await.map_err(StoreError::io(SYNCING, dir))
 }
 
 /// Opens a journal file of an earlier epoch that was renamed to here.

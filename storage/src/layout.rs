@@ -68,7 +68,8 @@ pub(crate) fn topic_dir(data_dir: &Path, name: &str, id: u64) -> PathBuf {
 
 /// The id that a topic's folder's name says, if it is one's name.
 pub(crate) fn topic_id(name: &str) -> Option<u64> {
-    name.rsplit_once('@')?.1.parse().ok()
+    let digits = name.rsplit_once('@')?.1;
+    digits.parse().ok().filter(|id: &u64| id.to_string() == digits)
 }
 
 pub(crate) fn partition_dir(data_dir: &Path, spec: &PartitionSpec) -> PathBuf {

@@ -18,6 +18,7 @@ use ringlog_reactor::{Notified, Notify, fs};
 use crate::bulk;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
 use crate::error::{AppendError, StoreError, StoreFailure};
+use crate::folders::make_durable;
 use crate::format::checkpoint::PartitionPoint;
 use crate::format::envelope::ENVELOPE_BYTES;
 use crate::journal::{Journal, NoRoom};
@@ -432,10 +433,8 @@ impl Store {
 /// Makes a partition's folder, durably: every folder on the way is synced in the one above it.
 pub(crate) async fn make_folder(data_dir: &std::path::Path, spec: &PartitionSpec) -> Result<(), StoreError> {
     let dir = layout::partition_dir(data_dir, spec);
-    let made = if mutant("partition-folder-unsynced") {
-        fs::create_dir_all(&dir).await.map(drop)
-    } else {
-        fs::create_durable_dir(&dir, data_dir).await
-    };
-    made.map_err(StoreError::io("creating", &dir))
+    if mutant("partition-folder-unsynced") {
+        return fs::create_dir_all(&dir).await.map(drop).map_err(StoreError::io("creating", dir));
+    }
+    make_durable(&dir, data_dir).await
 }

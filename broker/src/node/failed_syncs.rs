@@ -99,11 +99,16 @@ fn is_outlived(trouble: Trouble) -> bool {
     life(2).run(killed_behind_the_failure(&disk, trouble.turns));
     let came = !disk.has_sync_to_fail();
     disk.fail_sync_after(u64::MAX, EIO);
-    // The page cache is that of the life before.
-    promise_twice(seed + 3, &disk);
-    disk.crash();
-    let ends = life(5).run(async { ends_of(sound_start().await.address).await });
-    assert!(ends.is_some_and(|ends| ends.iter().all(|end| *end > 0)), "{trouble:?}: {ends:?}");
+    // The page cache is that of the life before. One life more shows whether its journal stays, two whether segments do.
+    life(3).run(async { promise(sound_start().await.address).await });
+    let after_one = disk.copy();
+    life(4).run(async { promise(sound_start().await.address).await });
+    for disk in [after_one, disk] {
+        disk.crash();
+        let ends =
+            Simulation::with_disk(seed, disk).run(async { ends_of(sound_start().await.address).await });
+        assert!(ends.is_some_and(|ends| ends.iter().all(|end| *end > 0)), "{trouble:?}: {ends:?}");
+    }
     came
 }
 
@@ -113,13 +118,44 @@ fn what_is_acknowledged_around_any_failed_sync_outlives_a_power_failure() {
         let mut sync = 0;
         while is_outlived(Trouble { sync, turns: 1000, old_topic }) {
             // The first is the data folder's own, which may be an operator's and is not made anew: a kill there is not outlived.
-            for turns in [0, 8].into_iter().filter(|_| sync > 0) {
+            for turns in [0, 8].into_iter().filter(|_| sync > 0 || old_topic) {
                 is_outlived(Trouble { sync, turns, old_topic });
             }
             sync += 1;
         }
         assert!(sync > 20, "{sync} syncs failed");
     }
+}
+
+/// A topic is made, but the sync that should make that durable fails.
+async fn making_in_doubt(disk: SimDisk) {
+    let mut client = WireClient::connect(sound_start().await.address, None).await;
+    let watcher = spawn(fail_the_sync_of_a_change(disk));
+    create(&mut client, "orders").await;
+    watcher.await;
+}
+
+#[test]
+fn a_topic_whose_making_is_in_doubt_survives_a_start_whose_sync_fails() {
+    let disk = SimDisk::new(1);
+    Simulation::with_disk(1, disk.clone()).run(making_in_doubt(disk.clone()));
+    let mut sync = 0;
+    loop {
+        let disk = disk.copy();
+        disk.fail_sync_after(sync, EIO);
+        Simulation::with_disk(2, disk.clone()).run(async { drop(start().await) });
+        let came = !disk.has_sync_to_fail();
+        disk.fail_sync_after(u64::MAX, EIO);
+        promise_twice(3, &disk);
+        disk.crash();
+        let ends = Simulation::with_disk(5, disk).run(async { ends_of(sound_start().await.address).await });
+        assert!(ends.is_some_and(|ends| ends.iter().all(|end| *end > 0)), "sync {sync}: {ends:?}");
+        if !came {
+            break;
+        }
+        sync += 1;
+    }
+    assert!(sync > 10, "a start has but {sync} syncs");
 }
 
 /// A topic is deleted, but the sync that should make that durable fails.

@@ -54,24 +54,6 @@ pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> 
     Ok(made)
 }
 
-/// Makes a folder and those above it, durably: each is synced in the one above it, up to `root`. Folders that were there may be
-/// of an attempt that was killed, so they are synced too. If that fails, what was made here is removed again: an entry whose
-/// sync has failed may count as clean, so that no later sync saves it, but a new entry is another one.
-///
-/// # Errors
-/// Those of mkdir(2), open(2) and fsync(2).
-pub async fn create_durable_dir(path: impl AsRef<Path>, root: impl AsRef<Path>) -> io::Result<()> {
-    let (path, root) = (path.as_ref(), root.as_ref());
-    let made = create_dir_all(path).await?;
-    for above in path.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
-        if let Err(error) = sync_dir(above).await {
-            unmake(&made).await;
-            return Err(error);
-        }
-    }
-    Ok(())
-}
-
 /// Removes folders that [`create_dir_all`] has made, as far as they are still empty.
 pub async fn unmake(made: &[PathBuf]) {
     for folder in made.iter().rev() {

@@ -10,7 +10,7 @@ mod lock;
 
 pub use file::{File, OpenOptions, Sync};
 pub use folder::{
-    DirEntry, create_dir_all, create_durable_dir, exists, read, read_dir, remove_dir, remove_dir_all,
-    remove_file, rename, replace, sync_dir, unmake,
+    DirEntry, create_dir_all, exists, read, read_dir, remove_dir, remove_dir_all, remove_file, rename,
+    replace, sync_dir, unmake,
 };
 pub use lock::{LockedFile, Space, lock, space};

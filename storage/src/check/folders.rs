@@ -33,13 +33,13 @@ async fn look_at_journals(
     report: &mut CheckReport,
 ) -> Result<(), RecoveryError> {
     let live = previous.map(|previous| layout::epoch_dir(data_dir, previous.epoch));
-    let next = layout::epoch_dir(data_dir, previous.map_or(1, |previous| previous.epoch + 1));
-    for (path, _) in list(&layout::journals_dir(data_dir)).await? {
+    let next = previous.map_or(1, |previous| previous.epoch + 1);
+    for (path, entry) in list(&layout::journals_dir(data_dir)).await? {
         let is_damaged = path.extension().is_some_and(|extension| extension == "damaged");
         match () {
             () if Some(&path) == live.as_ref() => {}
-            () if path >= next && !is_damaged => {
-                report.note(path, "journals of a start that did not end", "the next start makes them again");
+            () if layout::epoch_number(&entry.name).is_some_and(|epoch| epoch >= next) => {
+                report.note(path, "journals of a start that did not end", "a start removes them");
             }
             () if is_damaged => {
                 report.note(path, "journals that were kept because there was damage in them", LEFT_ALONE);

@@ -19,12 +19,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use ringlog_reactor::{fs, random_u64};
+use ringlog_reactor::random_u64;
 
 use crate::cache::ReadCache;
 use crate::checkpoint;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
 use crate::error::{RecoveryError, StoreError};
+use crate::folders::make_durable;
 use crate::format::frame::JournalIdentity;
 use crate::layout;
 use crate::partition::{Partition, Shared};
@@ -169,7 +170,8 @@ async fn write_checkpoint(
     partitions: &BTreeMap<PartitionId, Rc<Partition>>,
 ) -> Result<JournalIdentity, StoreError> {
     let dir = layout::shard_dir(&config.data_dir, config.epoch, config.shard);
-    fs::create_durable_dir(&dir, &config.data_dir).await.map_err(StoreError::io("creating", &dir))?;
+    // The epoch's own folder was made before any shard began.
+    make_durable(&dir, &layout::epoch_dir(&config.data_dir, config.epoch)).await?;
     let identity = JournalIdentity { epoch: config.epoch, shard: config.shard, salt: random_u64() };
     checkpoint::write_first(&dir, identity, partitions.values()).await?;
     Ok(identity)

@@ -18,7 +18,7 @@ use ringlog_storage::format::envelope::ENVELOPE_BYTES;
 use ringlog_storage::limits::round_up;
 use ringlog_storage::{
     AppendError, Appended, Partition, PartitionConfig, PartitionId, PartitionSpec, PreviousEpoch, ReadError,
-    RecoverySummary, Store, StoreConfig, TopicAck, keep_damaged_epoch, recover, remove_epoch,
+    RecoverySummary, Store, StoreConfig, TopicAck, keep_damaged_epoch, prepare_epoch, recover, remove_epoch,
 };
 
 /// Runs on the real ring.
@@ -92,6 +92,7 @@ impl Broker {
     /// Recovers only: as if the machine stopped before the new epoch was made durable.
     pub async fn recover_only(&self, shards: u32) -> Vec<RecoverySummary> {
         let mut summaries = Vec::new();
+        prepare_epoch(&self.dir, self.next_epoch()).await.expect("prepared");
         for shard in 0..shards {
             let recovered = recover(self.config(shard), self.specs_of(shard, shards)).await;
             summaries.push(recovered.expect("recovery succeeds").1);
@@ -107,6 +108,7 @@ impl Broker {
     pub async fn start_noting(&mut self, shards: u32, note: impl Fn(PreviousEpoch)) -> Started {
         let mut all = Vec::new();
         let mut summaries = Vec::new();
+        prepare_epoch(&self.dir, self.next_epoch()).await.expect("prepared");
         for shard in 0..shards {
             let recovered = recover(self.config(shard), self.specs_of(shard, shards)).await;
             let (recovered, summary) = recovered.expect("recovery succeeds");
