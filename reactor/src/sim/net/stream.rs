@@ -32,7 +32,7 @@ pub(super) struct Stream {
     pub(super) far: u32,
     pub(super) peer: SocketAddr,
     pub(super) other: RawFd,
-    /// On its way here, by arrival.
+    /// On its way here; none arrives before the one in front of it.
     transit: VecDeque<Packet>,
     inbox: Inbox,
     /// Bytes in `transit` and `inbox`.
@@ -177,10 +177,13 @@ impl Stream {
         self.heard = now;
         self.silent_since = None;
         self.unacknowledged_since = None;
+        let mut before = 0;
         for packet in &mut self.transit {
             if packet.arrival == HELD {
-                packet.arrival = arrival;
+                // What was held back by an earlier cut, and is on its way again, may take longer.
+                packet.arrival = arrival.max(before);
             }
+            before = packet.arrival;
         }
     }
 
@@ -276,6 +279,22 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_second_cut_held_back_stays_behind_what_the_first_one_did() {
+        let owner = ProcessId { host: 1, life: 1 };
+        let mut stream = Stream::new(owner, 2, "10.0.0.2:1".parse().unwrap(), 7, 0);
+        stream.begin_silence(0);
+        stream.post(Load::Bytes(Bytes::from_static(b"first ")), HELD, 1);
+        stream.end_silence(2, 90);
+        stream.begin_silence(3);
+        stream.post(Load::Bytes(Bytes::from_static(b"second ")), HELD, 4);
+        stream.end_silence(5, 10);
+        stream.post(Load::Bytes(Bytes::from_static(b"third")), 20, 20);
+        assert!(matches!(stream.receive(50, |len| len), Received::NotBefore(90)));
+        let Received::Bytes(bytes) = stream.receive(90, |len| len) else { panic!("all are there") };
+        assert_eq!(bytes, "first second third");
+    }
 
     #[test]
     fn what_arrives_at_once_stays_behind_what_has_arrived_and_was_not_looked_for() {
