@@ -359,9 +359,10 @@ pub enum ConsumeError {
         refusal: Refusal,
     },
     /// Records that were received are not in the log any more: their topic acknowledges in memory, and a crash of the broker took them
-    /// before they were on disk. Other records have their offsets now, or will have. Never said of a topic that acknowledges at disk.
+    /// before they were on disk; or, of a topic that acknowledges at disk, the broker's disk has lost what it said was written. Other
+    /// records have their offsets now, or will have.
     #[error(
-        "partition {partition}: a crash took records of this memory-acknowledged topic that were received, at offset {offset} or before; start from `begin`, `end` or a time"
+        "partition {partition}: records that were received, at offset {offset} or before, are not in the log any more: a crash took what was acknowledged in memory, or the broker's disk lost it; start from `begin`, `end` or a time"
     )]
     Truncated {
         /// The partition.

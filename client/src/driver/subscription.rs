@@ -219,6 +219,14 @@ impl Subscription {
             match batch {
                 Ok((header, bytes)) => {
                     let last = header.base_offset + i64::from(header.last_offset_delta);
+                    let read_before =
+                        state.last.as_ref().filter(|_| header.base_offset < next && last >= next);
+                    if let Some(before) = read_before {
+                        // Batches never change their bounds: this one was written anew where others stood.
+                        let (partition, offset) = (self.partition, before.base_offset);
+                        state.bad = Some(ConsumeError::Truncated { partition, offset });
+                        break;
+                    }
                     if last >= next {
                         batches.push(Received { header, bytes: payload.slice_ref(bytes) });
                         state.last = Some(header);
@@ -271,5 +279,34 @@ impl Subscription {
             AdminError::Connect(_) | AdminError::OutcomeUnknown => Stop::Again(false),
             AdminError::BadAnswer { .. } => Stop::Again(true),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlog_protocol::batch::{BatchBuilder, patch};
+
+    use super::*;
+
+    fn batch(base_offset: i64, records: usize) -> Bytes {
+        let mut builder = BatchBuilder::new(1 << 20);
+        for _ in 0..records {
+            builder.push(0, None, Some(b"x"), []).expect("it fits");
+        }
+        let mut bytes = Vec::from(builder.finish_plain());
+        patch(&mut bytes, base_offset, 0);
+        bytes.into()
+    }
+
+    #[test]
+    fn a_batch_that_reaches_back_into_what_was_received_tells_of_a_lost_log() {
+        let inbox = Inbox::new(Arc::from("orders"), &[0], 1 << 20, true);
+        let subscription = Subscription::new(inbox, 0, 0, Position::Offset(2));
+        subscription.deliver(&batch(0, 4));
+        assert_eq!(subscription.state.lock().bad, None, "the first may begin before the wanted offset");
+        subscription.deliver(&batch(0, 4));
+        assert_eq!(subscription.state.lock().bad, None, "what was received is passed over");
+        subscription.deliver(&batch(3, 4));
+        assert_eq!(subscription.state.lock().bad, Some(ConsumeError::Truncated { partition: 0, offset: 0 }));
     }
 }
