@@ -290,7 +290,7 @@ mod tests {
             bypass_bytes: 64 << 10,
         };
         let host = world.host("broker", [10, 0, 0, 1].into(), SimDisk::new(1));
-        let broker = Broker::new(host, Stage::new(Trust::Sound), sizes, 7171);
+        let broker = Broker::new(host, Stage::new(Trust::Sound, true), sizes, 7171);
         world.run(async {
             assert_eq!(broker.check().await, Ok(()), "there is nothing to look at");
             assert_eq!(broker.start(2).await, Started::Up);

@@ -162,12 +162,18 @@ pub enum Trust {
 pub struct History {
     events: Vec<(Nanos, Event)>,
     trust: Trust,
+    calm: bool,
 }
 
 impl History {
-    /// A history over a disk of that kind.
-    pub fn over(trust: Trust) -> History {
-        History { events: Vec::new(), trust }
+    /// A history over a disk of that kind; `calm` if nothing goes wrong but that the broker ends and is started again.
+    pub fn over(trust: Trust, calm: bool) -> History {
+        History { events: Vec::new(), trust, calm }
+    }
+
+    /// Whether all that goes wrong is that the broker ends and is started again.
+    pub fn is_calm(&self) -> bool {
+        self.calm
     }
 
     /// How far the disk can be trusted.

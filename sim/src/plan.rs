@@ -200,6 +200,14 @@ pub enum Damage {
 }
 
 impl Plan {
+    /// Whether all that goes wrong is that the broker ends and is started again.
+    pub fn is_calm(&self) -> bool {
+        let NetworkPlan { delay, reset_one_in, cuts, half_closes } = self.network;
+        let network = delay.is_some() || reset_one_in > 0 || cuts || half_closes;
+        let disk = self.disk.may_fail() || self.disk.stall > 0 || self.damage.is_some();
+        !network && !disk && !self.pauses && !self.kill_clients
+    }
+
     /// How far this run's disk can be trusted.
     pub fn trust(&self) -> Trust {
         match self.damage {

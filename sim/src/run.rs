@@ -91,7 +91,7 @@ pub fn play(order: Order, plan: Plan) -> (RunOutcome, History) {
         world.keep_events(order.events);
     }
     switch_on(&world, order.mutant);
-    let stage = Stage::new(plan.trust());
+    let stage = Stage::new(plan.trust(), plan.is_calm());
     let watch = panics::watch();
     let play = Play::new(Rc::clone(&world), Rc::clone(&stage), Rc::new(plan));
     let played = catch_unwind(AssertUnwindSafe(|| world.run(Rc::new(play).run())));

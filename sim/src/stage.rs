@@ -51,10 +51,10 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Before the first life, over a disk of that kind.
-    pub fn new(trust: Trust) -> Rc<Stage> {
+    /// Before the first life, over a disk of that kind; `calm` as in [`History::over`].
+    pub fn new(trust: Trust, calm: bool) -> Rc<Stage> {
         Rc::new(Stage {
-            history: RefCell::new(History::over(trust)),
+            history: RefCell::new(History::over(trust, calm)),
             quarantined: RefCell::default(),
             topics: RefCell::default(),
             names: RefCell::default(),

@@ -2,7 +2,7 @@
 
 use super::acked::seconds;
 use super::facts::Facts;
-use crate::history::{Event, History};
+use crate::history::{Event, History, Nanos, Outcome};
 use crate::invariant::{Invariant, Violation};
 
 pub fn check(history: &History, facts: &Facts<'_>) -> Result<(), Violation> {
@@ -19,6 +19,29 @@ pub fn check(history: &History, facts: &Facts<'_>) -> Result<(), Violation> {
         if send.outcome.is_none() && !facts.lost_producers.contains(&record.producer) {
             let seen = format!("{record}, sent at {}, came to no outcome", seconds(send.at));
             return Err(Violation::new(Invariant::Liveness, seen));
+        }
+    }
+    if history.is_calm() { answered_in_time(history, facts) } else { Ok(()) }
+}
+
+/// A client waits for some seconds for an answer. Where nothing goes wrong it never has to, unless the broker has ended since, or
+/// had just been started: by a power failure, of which a connection learns only when it is used.
+fn answered_in_time(history: &History, facts: &Facts<'_>) -> Result<(), Violation> {
+    const LONG: Nanos = 4_000_000_000;
+    let mut up_since = Nanos::MAX;
+    for (at, event) in history.events() {
+        match event {
+            Event::Up { .. } => up_since = *at,
+            Event::Down { .. } => up_since = Nanos::MAX,
+            Event::Resolved(record, Outcome::Unknown(why)) => {
+                let sent = facts.sends.get(record).map_or(0, |send| send.at);
+                if sent > up_since && *at > sent + LONG {
+                    let seen =
+                        format!("at {} {record} was given up, and nothing was wrong: {why}", seconds(*at));
+                    return Err(Violation::new(Invariant::Liveness, seen));
+                }
+            }
+            _ => {}
         }
     }
     Ok(())
