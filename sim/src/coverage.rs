@@ -58,6 +58,7 @@ const NOW_AND_THEN: &[&str] = &[
     "damaged epoch kept",
     "damage found by a read",
     "deletion of a topic finished by a start",
+    "start refused by a failing disk",
 ];
 
 /// The marks that were not reached, once there were runs enough.

@@ -41,11 +41,16 @@ pub fn begin(play: &Rc<Play>, mut dice: Dice) -> Faults {
     if network.half_closes {
         tasks.push(spawn(half_close(Rc::clone(play), dice.split(6))));
     }
-    host.disk().set_faults(disk_faults(&play.plan));
+    begin_on_disk(play);
     if disk.full {
         tasks.push(spawn(fill(host.disk(), dice.split(3))));
     }
     Faults { _tasks: tasks }
+}
+
+/// Has the disk's own faults happen from now on.
+pub fn begin_on_disk(play: &Play) {
+    play.broker.host().disk().set_faults(disk_faults(&play.plan));
 }
 
 /// Nothing is wrong any more.

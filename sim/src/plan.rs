@@ -101,6 +101,8 @@ pub struct KilledStart {
     pub polls: u64,
     /// How it ends.
     pub death: Death,
+    /// The disk fails as the plan says, so the start may end by itself.
+    pub faults: bool,
 }
 
 /// How a life ends.
@@ -309,13 +311,12 @@ fn life(dice: &mut Dice) -> LifePlan {
 }
 
 fn killed_start(dice: &mut Dice) -> KilledStart {
-    match dice.once_in(3) {
-        true => KilledStart { changes: None, polls: dice.any_magnitude(5..3_000), death: death(dice, 0) },
-        false => KilledStart {
-            changes: Some(dice.any_magnitude(1..60)),
-            polls: dice.any_magnitude(1..30),
-            death: death(dice, 0),
-        },
+    let anywhere = dice.once_in(3);
+    KilledStart {
+        changes: (!anywhere).then(|| dice.any_magnitude(1..60)),
+        polls: dice.any_magnitude(if anywhere { 5..3_000 } else { 1..30 }),
+        death: death(dice, 0),
+        faults: dice.once_in(2),
     }
 }
 

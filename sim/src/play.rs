@@ -56,10 +56,18 @@ impl Play {
     async fn live(self: &Rc<Self>, number: usize, life: &LifePlan, dice: &mut Dice) -> bool {
         for killed in &life.killed_starts {
             sim::note(&format!("a start of {} shards, {killed:?}", life.shards));
+            if killed.faults {
+                faults::begin_on_disk(self);
+            }
             let started = self.broker.start_and_kill(life.shards, killed).await;
+            faults::stop(self);
             self.stage.saw(Event::Down { in_order: false });
-            if let Started::Refused(why) = started {
-                return self.refused("a start", &why);
+            match started {
+                Started::Refused(_) if killed.faults && self.plan.disk.may_fail() => {
+                    sim::reached("start refused by a failing disk");
+                }
+                Started::Refused(why) => return self.refused("a start", &why),
+                Started::Up | Started::Killed => {}
             }
         }
         if !self.bring_up(&self.broker, life.shards).await {
@@ -228,7 +236,7 @@ impl Play {
             if copy == 2 {
                 let (shards, polls) = (dice.within(1..5) as usize, dice.any_magnitude(50..5_000));
                 let death = *dice.pick(&[Death::Kill, Death::PowerOff]);
-                let killed = KilledStart { changes: None, polls, death };
+                let killed = KilledStart { changes: None, polls, death, faults: false };
                 if let Started::Refused(why) = broker.start_and_kill(shards, &killed).await {
                     self.refused("recovering a copy", &why);
                     return;
