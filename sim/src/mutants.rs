@@ -88,6 +88,8 @@ pub const MUTANTS: &[Mutant] = &[
     // Large batches past the journal.
     mutant("mark-before-sync", "a mark is put before what it tells of is synced", "1 acked"),
     mutant("bypass-before-flush-is-synced", "a bypass begins before what was flushed is synced", "1 acked"),
+    mutant("bypass-untold", "a small batch behind a mark hides that large ones are durable", "7 liveness")
+        .found_by(Finder::Storage),
     // Log memory and reads.
     mutant("read-past-high-watermark", "a reader sees what is not durable yet", "4 no loss")
         .found_by(Finder::Storage),

@@ -16,6 +16,7 @@ const LIVES: u64 = 8;
 /// Those that show when the power fails, or the process is killed, and nothing else is wrong.
 const CRASHES: &[&str] = &[
     "torn-tail-skipped",
+    "bypass-untold",
     "ack-before-sync",
     "acked-out-of-order",
     "rewrite-acked-block",

@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringlog_protocol::batch::BatchHeader;
 use ringlog_reactor::sim::{SimDisk, Simulation};
-use ringlog_reactor::{Notify, fs, sleep, spawn};
-use ringlog_storage::{AppendError, Appended, Partition, Store, StoreStats};
+use ringlog_reactor::{Notify, fs, sleep, spawn, timeout};
+use ringlog_storage::{AppendError, Appended, Partition, PartitionId, Store, StoreStats};
 
 use super::{Broker, Started, batch, in_memory, owned, patched, read_all, spec};
 
@@ -64,6 +64,8 @@ pub struct World {
     pub asked: BTreeMap<Key, Bytes>,
     pub made: u64,
     pub seen: Seen,
+    /// How far the stores have said that what went past the journal is durable. Of this life.
+    told: BTreeMap<PartitionId, i64>,
     /// The life ends when so many batches more are acked: at no time could more be lost that must not be.
     acks_left: Option<u64>,
     out_of_acks: Notify,
@@ -142,7 +144,7 @@ pub async fn produce(
         if dice.below(3) == 0 {
             continue;
         }
-        if !wait(&store, &partition, appended).await {
+        if !wait(&store, &partition, appended, &world).await {
             return;
         }
         note_acked(&world, number, appended.last_offset);
@@ -167,17 +169,26 @@ async fn append(store: &Store, partition: &Rc<Partition>, batch: &[u8], copied: 
     }
 }
 
-/// Waits until it is durable. False if the store fails before.
-async fn wait(store: &Store, partition: &Partition, appended: Appended) -> bool {
+/// In virtual time; a commit takes far less.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
+
+/// Waits until it is durable, and, if it went past the journal, until the store has told of that. False if the store fails before.
+async fn wait(store: &Store, partition: &Partition, appended: Appended, world: &RefCell<World>) -> bool {
     let mut durable = store.durable();
-    while partition.durable_end() <= appended.last_offset {
+    loop {
+        for told in store.take_bypassed() {
+            world.borrow_mut().told.insert(told.id(), told.durable_end());
+        }
+        let is_told = world.borrow().told.get(&partition.id()).is_some_and(|end| *end > appended.last_offset);
+        if partition.durable_end() > appended.last_offset && (appended.commit.is_some() || is_told) {
+            return true;
+        }
         assert!(appended.commit.is_none_or(|commit| commit > durable), "its commit makes it durable");
-        match store.committed(durable).await {
+        match timeout(TOLD_WITHIN, store.committed(durable)).await.expect("somebody is told of it") {
             Ok(now) => durable = now,
             Err(_) => return false,
         }
     }
-    true
 }
 
 /// Everything up to an acked offset is acked: commits follow the order of appends.
@@ -245,7 +256,9 @@ pub async fn settle(started: &Started, world: &RefCell<World>) {
         });
         world.acked.extend(keyed);
     }
-    world.borrow_mut().asked.clear();
+    let mut world = world.borrow_mut();
+    world.asked.clear();
+    world.told.clear();
 }
 
 /// Lets a write or a sync fail, some time.
