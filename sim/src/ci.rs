@@ -13,7 +13,7 @@ use crate::swarm::{self, Tally};
 /// Seeds that are run twice.
 const TWICE: std::ops::Range<u64> = 1..21;
 /// Fresh seeds, if the budget has time for them: more are for `--minutes`.
-const FRESH_SEEDS: usize = 1_500;
+const FRESH_SEEDS: usize = 3_000;
 /// Seeds within which a mutant must be caught: some show in one of fifty, and any change gives the seeds other runs.
 const MUTANT_SEEDS: std::ops::Range<u64> = 1..301;
 
