@@ -15,11 +15,11 @@ use bytes::{Buf, Bytes};
 use ringlog_protocol::{Frame, FrameError, split_frame};
 use ringlog_reactor::net::{RecvBuf, TcpStream};
 use ringlog_reactor::sim::reached;
-use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, timeout};
+use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, sleep, timeout};
 
 use crate::dispatch::{Handled, dispatch, dispatch_gathered, route};
 use crate::gather::{Fill, GatherPermit, PartialFrame};
-use crate::limits::{FORWARD_BYTES, GATHER_FREE_BYTES, PEEK_BYTES, STALLED_AFTER};
+use crate::limits::{ACKS_LOOKED_FOR_EVERY, FORWARD_BYTES, GATHER_FREE_BYTES, PEEK_BYTES, STALLED_AFTER};
 use crate::outbox::Outbox;
 use crate::peers::{ConnectionId, PeerMessage};
 use crate::session::Session;
@@ -118,6 +118,9 @@ impl Connection {
         if let Err(Ending::Frame(error)) = &ending {
             self.session.break_off(error.code(), &error.to_string());
         }
+        if ending.is_ok() {
+            let _ = timeout(STALLED_AFTER, self.give_due_acks()).await;
+        }
         if self.session.is_broken() {
             let _ = timeout(STALLED_AFTER, self.session.outbox().drained()).await;
         }
@@ -127,6 +130,15 @@ impl Connection {
         for &peer in self.linked.take().iter() {
             shard.peers().tell(peer, PeerMessage::Gone(self.id)).await;
         }
+    }
+
+    /// A client that will send nothing more may still read: it gets the acknowledgements that are due here.
+    async fn give_due_acks(&self) {
+        self.session.end_waiting();
+        while self.session.has_acks_due() && !self.session.outbox().is_closed() {
+            sleep(ACKS_LOOKED_FOR_EVERY).await;
+        }
+        self.session.outbox().drained().await;
     }
 
     async fn send(self: Rc<Self>) {

@@ -256,12 +256,22 @@ impl Session {
         self.outbox.push_pieces(batches);
     }
 
-    /// The client is gone: ends everything it had.
-    pub fn end(&self) {
-        self.outbox.close();
+    /// Whether acknowledgements are due.
+    pub fn has_acks_due(&self) -> bool {
+        self.acks_due.get() > 0
+    }
+
+    /// Ends what would go on by itself: subscriptions, and requests that wait for something.
+    pub fn end_waiting(&self) {
         let subscriptions = std::mem::take(&mut *self.subscriptions.borrow_mut());
         let parked = std::mem::take(&mut *self.parked.borrow_mut());
         drop((subscriptions, parked));
+    }
+
+    /// The client is gone: ends everything it had.
+    pub fn end(&self) {
+        self.outbox.close();
+        self.end_waiting();
         self.handles.borrow_mut().clear();
         self.progress.notify_all();
     }
