@@ -175,11 +175,11 @@ fn print(outcomes: &[Outcome], others: &[Verdict]) {
             None => "",
         };
         println!(
-            "{:>4}  {:<60} {:>8} {:>9.3}  {:<16} {:<16} {:<3} {}",
+            "{:>4}  {:<60} {:>8} {:>9}  {:<16} {:<16} {:<3} {}",
             goal,
             verdict.what,
             verdict.limit,
-            verdict.measured,
+            ratio(verdict.measured),
             from_to(verdict.interval),
             verdict.noise.map(from_to).unwrap_or_default(),
             met,
@@ -188,6 +188,11 @@ fn print(outcomes: &[Outcome], others: &[Verdict]) {
     }
 }
 
+/// Nothing, where every pair was void.
+fn ratio(measured: f64) -> String {
+    if measured.is_nan() { "-".into() } else { format!("{measured:.3}") }
+}
+
 fn from_to((low, high): (f64, f64)) -> String {
-    format!("{low:.3} to {high:.3}")
+    if low.is_nan() { "-".into() } else { format!("{low:.3} to {high:.3}") }
 }
