@@ -116,11 +116,10 @@ async fn remove_folder(dir: &Path) -> Result<(), StoreError> {
 }
 
 async fn remove_if_empty(dir: &Path) -> Result<(), StoreError> {
+    use ErrorKind::{DirectoryNotEmpty, NotADirectory, ResourceBusy};
     match fs::remove_dir(dir).await {
-        // Somebody has mounted another disk there, for one.
-        Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy) => {
-            Ok(())
-        }
+        // An operator has mounted another disk there, or the name is a link to one: both are theirs.
+        Err(error) if matches!(error.kind(), DirectoryNotEmpty | NotADirectory | ResourceBusy) => Ok(()),
         removed => absent_is_fine(removed).map_err(StoreError::io("removing", dir)),
     }
 }

@@ -220,6 +220,25 @@ fn half_closed_peers_get_their_acks_and_are_let_go() {
     assert_eq!(broker.stop_by("TERM").0, Some(0));
 }
 
+/// Journals and topics that an operator has moved to another disk, with links in their places: a start uses them as they are.
+#[test]
+fn folders_that_are_links_are_used_as_they_are() {
+    let (data, elsewhere) = (folder(), folder());
+    let broker = Broker::start(data.path());
+    broker.create_topic("t", 1);
+    broker.run_with_input(&["produce", "t"], "before\n");
+    assert_eq!(broker.stop_by("TERM").0, Some(0));
+    for name in ["journal", "topics"] {
+        let (here, there) = (data.path().join(name), elsewhere.path().join(name));
+        std::fs::rename(&here, &there).expect("the same file system");
+        std::os::unix::fs::symlink(&there, &here).expect("a link can be made");
+    }
+    let broker = Broker::start(data.path());
+    broker.run_with_input(&["produce", "t"], "behind\n");
+    assert_eq!(broker.run(&["consume", "t", "--until-end"]).text(), "before\nbehind\n");
+    assert_eq!(broker.stop_by("TERM").0, Some(0));
+}
+
 /// A slow reader beside a fast one: the fast one gets everything at its own pace, the slow one what it asked for, later.
 #[test]
 fn a_slow_reader_holds_back_no_fast_one_and_misses_nothing() {
