@@ -209,6 +209,10 @@ impl Subscription {
     /// Batches came.
     pub fn deliver(&self, payload: &Bytes) {
         let mut state = self.state.lock();
+        if state.bad.is_some() {
+            // What came in the same breath stands behind what cannot be read.
+            return;
+        }
         let expected = match state.next {
             Position::Offset(offset) => offset,
             _ => 0,
@@ -307,6 +311,9 @@ mod tests {
         subscription.deliver(&batch(0, 4));
         assert_eq!(subscription.state.lock().bad, None, "what was received is passed over");
         subscription.deliver(&batch(3, 4));
-        assert_eq!(subscription.state.lock().bad, Some(ConsumeError::Truncated { partition: 0, offset: 0 }));
+        let truncated = Some(ConsumeError::Truncated { partition: 0, offset: 0 });
+        assert_eq!(subscription.state.lock().bad, truncated);
+        subscription.deliver(&batch(7, 1));
+        assert!(matches!(subscription.state.lock().next, Position::Offset(4)), "nothing comes behind it");
     }
 }
