@@ -5,8 +5,9 @@
 //!   into its [`Scratch`] (iovecs, message header, addresses). Neither moves nor is freed before the operation's last
 //!   completion, because the entry is not removed before.
 //! - `in_flight` counts every submission that will still complete: the ring is freed only at zero.
-//! - Submissions leave in the order they were made, but for reads and writes of files, and closes: those leave behind all
-//!   others of the same turn, in their own order. A close never overtakes an operation on its descriptor.
+//! - Submissions of a turn leave in this order: all that is named nowhere below, the first few sends, reads and writes of files,
+//!   the other sends, cancellations and closes. Each kind keeps the order in which it was made. A cancellation or a close never
+//!   overtakes an operation that it is for.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,6 +31,11 @@ const DOORBELL: u64 = u64::MAX - 1;
 /// The one buffer group of a ring.
 const BUFFER_GROUP: u16 = 0;
 
+/// So many sends of a turn leave before its reads and writes of files, the others behind them. The kernel carries a direct write
+/// to the device inside the system call that submits it, and what comes behind it waits for that, about as long as two
+/// sends take: a few replies had better go first. But the device must not stand idle while many are sent.
+const SENDS_BEFORE_FILES: usize = 2;
+
 /// See the head of this file.
 pub(crate) struct Uring {
     // Declared first, so dropped first: the ring goes before the memory it may know of.
@@ -39,15 +45,32 @@ pub(crate) struct Uring {
     scratch: Vec<Scratch>,
     /// Submissions that found the queue full.
     backlog: VecDeque<squeue::Entry>,
-    /// Reads and writes of files, and closes, of this turn. The kernel carries a direct write to the device inside the
-    /// system call that submits it, and what comes behind it waits for that: replies go first.
-    behind: Vec<squeue::Entry>,
+    /// Of this turn, to be put in order.
+    turn: Turn,
     reaped: VecDeque<cqueue::Entry>,
     doorbell: RawFd,
     /// Where the kernel puts the doorbell's count.
     rung: Box<u64>,
     in_flight: usize,
     draining: bool,
+}
+
+/// The submissions of one turn that do not leave in the order they were made.
+#[derive(Default)]
+struct Turn {
+    sends: Vec<squeue::Entry>,
+    files: Vec<squeue::Entry>,
+    /// Cancellations and closes.
+    last: Vec<squeue::Entry>,
+}
+
+impl Turn {
+    /// Takes all out, in the order in which they are to leave.
+    fn drain(&mut self) -> impl Iterator<Item = squeue::Entry> {
+        let mut sends = self.sends.drain(..);
+        let first: [Option<squeue::Entry>; SENDS_BEFORE_FILES] = std::array::from_fn(|_| sends.next());
+        first.into_iter().flatten().chain(self.files.drain(..)).chain(sends).chain(self.last.drain(..))
+    }
 }
 
 /// How large a ring is.
@@ -88,7 +111,7 @@ impl Uring {
             pool: Rc::new(pool),
             scratch: Vec::new(),
             backlog: VecDeque::new(),
-            behind: Vec::new(),
+            turn: Turn::default(),
             reaped: VecDeque::new(),
             doorbell,
             rung: Box::new(0),
@@ -104,32 +127,33 @@ impl Uring {
             self.scratch.resize_with(key.index() + 1, Scratch::default);
         }
         let entry = prepare(op, &mut self.scratch[key.index()]).user_data(key.to_u64());
-        if op.moves_file_bytes() { self.push_behind(entry) } else { self.push(entry) }
+        self.in_flight += 1;
+        match op {
+            Op::Send { .. } => self.turn.sends.push(entry),
+            op if op.moves_file_bytes() => self.turn.files.push(entry),
+            _ => self.enqueue(entry),
+        }
     }
 
     pub(crate) fn cancel(&mut self, key: Key) {
-        self.push(opcode::AsyncCancel::new(key.to_u64()).build().user_data(UNWATCHED));
+        self.push_last(opcode::AsyncCancel::new(key.to_u64()).build());
     }
 
     pub(crate) fn close(&mut self, fd: RawFd) {
-        self.push_behind(opcode::Close::new(Fd(fd)).build().user_data(UNWATCHED));
+        self.push_last(opcode::Close::new(Fd(fd)).build());
     }
 
     fn listen_for_doorbell(&mut self) {
         let read =
             opcode::Read::new(Fd(self.doorbell), (&raw mut *self.rung).cast(), size_of::<u64>() as u32);
+        self.in_flight += 1;
         // An eventfd has no position.
-        self.push(read.offset(u64::MAX).build().user_data(DOORBELL));
+        self.enqueue(read.offset(u64::MAX).build().user_data(DOORBELL));
     }
 
-    fn push(&mut self, entry: squeue::Entry) {
+    fn push_last(&mut self, entry: squeue::Entry) {
         self.in_flight += 1;
-        self.enqueue(entry);
-    }
-
-    fn push_behind(&mut self, entry: squeue::Entry) {
-        self.in_flight += 1;
-        self.behind.push(entry);
+        self.turn.last.push(entry.user_data(UNWATCHED));
     }
 
     fn enqueue(&mut self, entry: squeue::Entry) {
@@ -146,9 +170,9 @@ impl Uring {
 
     /// Moves what has not gone into the queue there, as far as it goes.
     fn refill(&mut self) {
-        let mut behind = std::mem::take(&mut self.behind);
-        behind.drain(..).for_each(|entry| self.enqueue(entry));
-        self.behind = behind;
+        let mut turn = std::mem::take(&mut self.turn);
+        turn.drain().for_each(|entry| self.enqueue(entry));
+        self.turn = turn;
         while let Some(entry) = self.backlog.pop_front() {
             if !self.try_push(&entry) {
                 self.backlog.push_front(entry);
@@ -253,7 +277,7 @@ impl Uring {
 
     pub(crate) fn begin_drain(&mut self) {
         self.draining = true;
-        self.push(opcode::AsyncCancel::new(DOORBELL).build().user_data(UNWATCHED));
+        self.push_last(opcode::AsyncCancel::new(DOORBELL).build());
     }
 
     pub(crate) fn drain_turn(&mut self) -> bool {
