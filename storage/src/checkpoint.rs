@@ -148,6 +148,12 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
         journal.durable()
     };
     let dirty: Vec<_> = inner.dirty.borrow().values().cloned().collect();
+    // A segment that begins costs syncs, which are waited for. A thousand partitions that are new, or full, at the same time
+    // would hold the checkpoint up for as long as the journal lasts.
+    in_parallel(dirty.iter().filter(|partition| partition.must_roll()), |partition| async move {
+        partition.roll_for_flush().await
+    })
+    .await?;
     for partition in dirty {
         flush(inner, &partition).await?;
     }

@@ -396,3 +396,28 @@ fn a_topic_acknowledged_in_memory_shares_commits_and_is_durable_soon() {
         assert!(begun.elapsed() < Duration::from_millis(5), "somebody waits for it");
     });
 }
+
+#[test]
+fn a_checkpoint_makes_the_new_segments_of_many_partitions_at_the_same_time() {
+    const PARTITIONS: u32 = 64;
+    for seed in 0..5 {
+        let mut broker = Broker::new(Path::new("/data"), PARTITIONS);
+        Simulation::new(seed).run(async {
+            fs::create_dir_all("/data").await.expect("a folder");
+            fs::sync_dir("/").await.expect("synced");
+            let mut model = Model::default();
+            let mut ends = Vec::new();
+            for _life in 0..2 {
+                let started = broker.start(1).await;
+                for partition in 0..PARTITIONS {
+                    model.append(&started, partition, 300).await;
+                }
+                let begun = now();
+                started.shutdown().await;
+                ends.push(begun.elapsed());
+            }
+            // The second life goes on with the segments of the first.
+            assert!(ends[0] < 2 * ends[1], "{ends:?}");
+        });
+    }
+}

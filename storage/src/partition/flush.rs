@@ -26,6 +26,21 @@ impl Partition {
         Ok(())
     }
 
+    /// Whether the next flush has to begin a segment.
+    pub(crate) fn must_roll(&self) -> bool {
+        let first = self.next_entries(self.durable_end.get(), None).pop();
+        first.is_some_and(|first| self.segment_with_room(&first).is_none())
+    }
+
+    /// Begins the segment that the next flush needs.
+    pub(crate) async fn roll_for_flush(&self) -> Result<(), StoreError> {
+        let Some(_working) = self.activity.enter() else { return Ok(()) };
+        if self.is_deleted() {
+            return Ok(());
+        }
+        self.roll().await.map(drop)
+    }
+
     async fn flush_once(&self, until: i64) -> Result<(), StoreError> {
         let Some(first) = self.next_entries(until, None).pop() else { return Ok(()) };
         let segment = self.segment_for(&first).await?;
@@ -63,13 +78,17 @@ impl Partition {
 
     /// The segment that takes an entry: the active one, or the next if that is full.
     async fn segment_for(&self, entry: &FlushEntry) -> Result<Rc<Segment>, StoreError> {
-        let active = self.active_segment();
-        match active.filter(|active| {
-            !active.is_sealed() && active.has_room(active.written(), entry, self.segment_bytes())
-        }) {
+        match self.segment_with_room(entry) {
             Some(active) => Ok(active),
             None => self.roll().await,
         }
+    }
+
+    fn segment_with_room(&self, entry: &FlushEntry) -> Option<Rc<Segment>> {
+        let has_room = |active: &Rc<Segment>| {
+            !active.is_sealed() && active.has_room(active.written(), entry, self.segment_bytes())
+        };
+        self.active_segment().filter(has_room)
     }
 
     /// Seals the active segment, if there is one, and begins the next behind all that is flushed.

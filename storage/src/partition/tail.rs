@@ -83,9 +83,9 @@ impl Tail {
 
     /// Forgets the entries up to a chunk, all flushed.
     pub(crate) fn evict_chunk(&mut self, chunk: ChunkId) {
-        let count = self.entries.partition_point(|entry| entry.chunk <= chunk);
-        assert!(count <= self.first_unflushed(), "an entry that is in no segment stays in memory");
-        self.entries.drain(..count);
+        // They are the first few of many: a search would touch cold memory all over the tail.
+        while self.entries.pop_front_if(|entry| entry.chunk <= chunk).is_some() {}
+        assert!(self.unflushed <= self.entries.len(), "an entry that is in no segment stays in memory");
         if self.entries.is_empty() {
             self.entries.shrink_to(0);
         }
