@@ -139,9 +139,13 @@ impl CpuShare {
     /// Yields the CPU if that is due.
     fn give(&mut self) {
         if self.given.elapsed() >= YIELD_EVERY {
-            sys::yield_cpu();
-            self.given = now();
+            self.give_now();
         }
+    }
+
+    fn give_now(&mut self) {
+        sys::yield_cpu();
+        self.given = now();
     }
 }
 
@@ -194,8 +198,8 @@ fn spin(core: &Core, limit: Duration, share: &mut CpuShare) -> io::Result<bool> 
         if time >= end {
             return Ok(false);
         }
-        share.give();
-        std::hint::spin_loop();
+        // There is nothing to do here, and perhaps for a worker of the kernel that a completion waits for.
+        share.give_now();
     }
 }
 

@@ -1,19 +1,20 @@
-//! Goals 2, 3 and 4: many small durable records at a time, in closed and in open loops.
+//! Goals 2 and 3: many small durable records at a time, in closed and in open loops.
 
 use ringlog_protocol::Ack;
+use ringlog_reactor::{CoreConfig, WaitPolicy};
 
 use super::acks::{echo_on_client_cpu, one_by_one};
 use super::case::{Case, Limit, Row, Sample};
 use super::world::World;
 use crate::Failure;
-use crate::cpus::on_client_cpu;
+use crate::cpus::{CLIENT_CPU, on_client_cpu, on_core};
 use crate::limits::disk::synced;
 use crate::limits::echo::{E_SIZE, EchoClient, start_echo};
 use crate::process::Server;
-use crate::wire::{Connection, OpenLoop, Pipeline, Until, batch_of, run_open_loop};
+use crate::wire::{OpenLoop, Pipeline, Until, batch_of, run_open_loop};
 
 /// Records in flight on the one connection of goal 3.
-const IN_FLIGHT: usize = 64;
+pub const IN_FLIGHT: usize = 64;
 /// A generator later than this part of what it measures has measured itself.
 const LATENESS: f64 = 0.1;
 
@@ -121,118 +122,19 @@ impl Case for OpenLoopCase<'_> {
     }
 }
 
-/// Goal 4: a thousand partitions against one, in the closed loop and at the same rate.
-pub struct PartitionsCase<'a> {
-    world: &'a World,
-    one: Side,
-    many: Side,
-}
-
-/// One broker each, so that neither meets the other's files.
-struct Side {
-    producer: Pipeline,
-    plan: OpenLoop,
-    _broker: Server,
-}
-
-impl<'a> PartitionsCase<'a> {
-    /// Starts both brokers and finds the saturation of one partition.
-    pub fn start(world: &'a World) -> Result<Self, Failure> {
-        let mut one = Side::start(world, 1)?;
-        let mut many = Side::start(world, world.scale.partitions)?;
-        let saturation = saturation(world, &mut one.producer)?;
-        one.plan.rate = saturation / 2.0;
-        many.plan.rate = saturation / 2.0;
-        Ok(PartitionsCase { world, one, many })
-    }
-}
-
-impl Side {
-    fn start(world: &World, partitions: u32) -> Result<Side, Failure> {
-        let broker = world.broker()?;
-        let mut connection = Connection::open(broker.address)?;
-        connection.create_topic("partitions", partitions, Ack::Disk)?;
-        let handles = (0..partitions)
-            .map(|partition| connection.open_partition("partitions", partition))
-            .collect::<Result<_, _>>()?;
-        let mut producer =
-            Pipeline { connection, handles, batch: batch_of(1)?, ack: Ack::Disk, depth: IN_FLIGHT };
-        // Every partition has its segment before anything counts.
-        producer.run(Until::Count(partitions as usize * 2))?;
-        let plan = open_loop(world, &broker, "partitions", partitions, 1.0)?;
-        Ok(Side { producer, plan, _broker: broker })
-    }
-
-    fn measure(&mut self, world: &World, names: [&'static str; 3]) -> Result<Sample, Failure> {
-        let (per_second, _) = closed_loop(world, &mut self.producer)?;
-        let done = run_open(&self.plan)?;
-        Ok(Sample::of([(names[0], per_second), (names[1], done.rate), (names[2], done.p99)]).void(done.void))
-    }
-}
-
-impl Case for PartitionsCase<'_> {
-    fn rows(&self) -> Vec<Row> {
-        vec![
-            Row {
-                goal: 4,
-                what: "1,000 partitions / 1, ack disk, 64 in flight, acks/s",
-                limit: Limit::AtLeast(0.9),
-                ratio: |one, many| many.get("1,000 partitions, acks/s") / one.get("1 partition, acks/s"),
-            },
-            Row {
-                goal: 4,
-                what: "1,000 partitions / 1, same open-loop rate, achieved",
-                limit: Limit::AtLeast(0.9),
-                ratio: |one, many| {
-                    many.get("1,000 partitions, same rate, achieved/s")
-                        / one.get("1 partition, same rate, achieved/s")
-                },
-            },
-            Row {
-                goal: 4,
-                what: "1,000 partitions / 1, same open-loop rate, p99",
-                limit: Limit::AtMost(1.3),
-                ratio: |one, many| {
-                    many.get("1,000 partitions, same rate, p99 µs")
-                        / one.get("1 partition, same rate, p99 µs")
-                },
-            },
-        ]
-    }
-
-    fn reference(&mut self) -> Result<Sample, Failure> {
-        let names =
-            ["1 partition, acks/s", "1 partition, same rate, achieved/s", "1 partition, same rate, p99 µs"];
-        self.one.measure(self.world, names)
-    }
-
-    fn subject(&mut self) -> Result<Sample, Failure> {
-        let names = [
-            "1,000 partitions, acks/s",
-            "1,000 partitions, same rate, achieved/s",
-            "1,000 partitions, same rate, p99 µs",
-        ];
-        self.many.measure(self.world, names)
-    }
-
-    fn needs_steady_disk(&self) -> bool {
-        true
-    }
-}
-
-fn closed_loop(world: &World, producer: &mut Pipeline) -> Result<(f64, f64), Failure> {
+pub fn closed_loop(world: &World, producer: &mut Pipeline) -> Result<(f64, f64), Failure> {
     let limit = world.scale.sample;
     let mut done = on_client_cpu(|| async { producer.run(Until::Elapsed(limit)) })?;
     Ok((done.per_second, done.latencies.percentile_us(50.0)))
 }
 
 /// Acknowledged records a second in the closed loop, after a warm-up.
-fn saturation(world: &World, producer: &mut Pipeline) -> Result<f64, Failure> {
+pub fn saturation(world: &World, producer: &mut Pipeline) -> Result<f64, Failure> {
     closed_loop(world, producer)?;
     Ok(closed_loop(world, producer)?.0)
 }
 
-fn open_loop(
+pub fn open_loop(
     world: &World,
     broker: &Server,
     topic: &str,
@@ -250,19 +152,33 @@ fn open_loop(
     })
 }
 
-/// What an open loop gave.
-struct Opened {
-    rate: f64,
-    p50: f64,
-    p99: f64,
-    p999: f64,
-    lateness_p99: f64,
-    void: Option<String>,
+/// What an open loop gave, in records a second and microseconds.
+pub struct Opened {
+    /// Acknowledged.
+    pub rate: f64,
+    /// The median.
+    pub p50: f64,
+    /// 99 %.
+    pub p99: f64,
+    /// 99.9 %.
+    pub p999: f64,
+    /// The generator's own.
+    pub lateness_p99: f64,
+    /// Why none of it counts.
+    pub void: Option<String>,
 }
 
-fn run_open(plan: &OpenLoop) -> Result<Opened, Failure> {
+/// Runs an open loop, on the client's CPU.
+pub fn run_open(plan: &OpenLoop) -> Result<Opened, Failure> {
     let plan = plan.clone();
-    let mut done = on_client_cpu(move || async move { run_open_loop(&plan).await })?;
+    // A generator that sleeps is woken late; while it spins it yields to the disk's workers, which share its CPU.
+    let core = CoreConfig {
+        name: "generator".into(),
+        cpu: Some(CLIENT_CPU),
+        wait: WaitPolicy::Busy,
+        ..CoreConfig::default()
+    };
+    let mut done = on_core(core, move || async move { run_open_loop(&plan).await })?;
     let (p99, lateness_p99) = (done.latencies.percentile_us(99.0), done.lateness.percentile_us(99.0));
     let void = (lateness_p99 > LATENESS * p99)
         .then(|| format!("the generator was late itself, p99 {lateness_p99:.0} µs of {p99:.0} µs"));

@@ -6,6 +6,7 @@ mod case;
 mod cpu;
 mod idle;
 mod load;
+mod partitions;
 mod producers;
 mod rounds;
 mod world;
@@ -94,7 +95,8 @@ const CASES: &[(&[u32], Start)] = &[
     (&[1, 5], |world| Ok(Box::new(acks::AckCase::start(world)?))),
     (&[2], |world| Ok(Box::new(load::OpenLoopCase::start(world)?))),
     (&[3], |world| Ok(Box::new(load::InFlightCase::start(world)?))),
-    (&[4], |world| Ok(Box::new(load::PartitionsCase::start(world)?))),
+    (&[4], |world| Ok(Box::new(partitions::PartitionsCase::start(world)?))),
+    (&[4], |world| Ok(Box::new(partitions::PartitionsAtRateCase::start(world)?))),
     (&[6], |world| Ok(Box::new(cpu::CpuCase::start(world)?))),
     (&[7], |world| Ok(Box::new(bulk::HotFetchCase::start(world)?))),
     (&[8], |world| Ok(Box::new(bulk::MemoryBulkCase::start(world)?))),

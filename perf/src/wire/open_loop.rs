@@ -1,14 +1,16 @@
 //! An open loop on one connection: batches leave by a schedule that nothing moves, and a latency is counted from the
 //! intended start.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ringlog_protocol::Ack;
 use ringlog_protocol::frame::HEADER_BYTES;
 use ringlog_reactor::net::TcpStream;
-use ringlog_reactor::{Instant, now, sleep_until, spawn, timeout};
+use ringlog_reactor::{Instant, Notify, now, sleep_until, spawn, timeout};
 
 use super::SILENCE;
 use super::frames::{AckReader, produce_head};
@@ -42,7 +44,7 @@ pub struct OpenLoop {
 pub struct Done {
     /// From the intended start to the acknowledgement.
     pub latencies: Latencies,
-    /// From the intended start to the moment before the send: the generator's own.
+    /// From the intended start to the moment when the batch was given to the connection: the generator's own.
     pub lateness: Latencies,
     /// Acknowledged batches a second.
     pub per_second: f64,
@@ -84,28 +86,55 @@ pub async fn run_open_loop(plan: &OpenLoop) -> Result<Done, Failure> {
         interval_ns: 1e9 / plan.rate,
         count: ((plan.rate * plan.limit.as_secs_f64()) as u64).max(1),
     };
-    let sender = spawn(send(stream.clone(), schedule, handles, plan.batch.clone(), plan.ack));
+    let line = Rc::new(Line::default());
+    let sender =
+        spawn(send(stream.clone(), Rc::clone(&line), schedule.count, handles, plan.batch.clone(), plan.ack));
+    let generator = spawn(generate(line, schedule));
     let latencies = receive(stream, schedule).await?;
     let per_second = latencies.count() as f64 / now().saturating_since(schedule.begin).as_secs_f64();
-    Ok(Done { latencies, lateness: sender.await?, per_second })
+    sender.await?;
+    Ok(Done { latencies, lateness: generator.await, per_second })
+}
+
+/// What is due and not sent: a broker that takes no bytes holds the sender back, and not the schedule.
+#[derive(Default)]
+struct Line {
+    due: Cell<u64>,
+    grown: Notify,
+}
+
+/// Keeps the schedule, and says how late it was itself.
+async fn generate(line: Rc<Line>, schedule: Schedule) -> Latencies {
+    let mut lateness = Latencies::default();
+    while line.due.get() < schedule.count {
+        sleep_until(schedule.due(line.due.get())).await;
+        let time = now();
+        let due = schedule.due_by(time);
+        (line.due.get()..due).for_each(|number| lateness.record(time.saturating_since(schedule.due(number))));
+        line.due.set(due);
+        line.grown.notify_all();
+    }
+    lateness
 }
 
 async fn send(
     stream: TcpStream,
-    schedule: Schedule,
+    line: Rc<Line>,
+    count: u64,
     handles: Vec<u32>,
     batch: Bytes,
     ack: Ack,
-) -> Result<Latencies, Failure> {
-    let mut lateness = Latencies::default();
+) -> Result<(), Failure> {
     let mut sent = 0;
-    while sent < schedule.count {
-        sleep_until(schedule.due(sent)).await;
-        let time = now();
-        let end = schedule.due_by(time).min(sent + MAX_SEND);
+    while sent < count {
+        let grown = line.grown.notified();
+        let end = line.due.get().min(sent + MAX_SEND);
+        if end == sent {
+            grown.await;
+            continue;
+        }
         let mut heads = BytesMut::with_capacity((end - sent) as usize * HEADER_BYTES);
         for number in sent..end {
-            lateness.record(time.saturating_since(schedule.due(number)));
             let handle = handles[number as usize % handles.len()];
             heads.extend_from_slice(&produce_head(number as u32 + 1, handle, ack, batch.len()));
         }
@@ -114,7 +143,7 @@ async fn send(
         stream.send(pieces).await?;
         sent = end;
     }
-    Ok(lateness)
+    Ok(())
 }
 
 async fn receive(stream: TcpStream, schedule: Schedule) -> Result<Latencies, Failure> {

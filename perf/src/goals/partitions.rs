@@ -1,0 +1,148 @@
+//! Goal 4: a thousand partitions against one.
+
+use ringlog_protocol::Ack;
+
+use super::case::{Case, Limit, Row, Sample};
+use super::load::{IN_FLIGHT, closed_loop, open_loop, run_open, saturation};
+use super::world::World;
+use crate::Failure;
+use crate::process::Server;
+use crate::wire::{Connection, OpenLoop, Pipeline, batch_of};
+
+const TOPIC: &str = "partitions";
+
+/// In the closed loop.
+pub struct PartitionsCase<'a> {
+    world: &'a World,
+    one: Side,
+    many: Side,
+}
+
+/// At the same open-loop rate: a generator that was late spoils this, and not what the closed loop gave.
+pub struct PartitionsAtRateCase {
+    one: OpenLoop,
+    many: OpenLoop,
+    _sides: [Side; 2],
+}
+
+/// One broker each, so that neither meets the other's files.
+struct Side {
+    broker: Server,
+    producer: Pipeline,
+}
+
+impl<'a> PartitionsCase<'a> {
+    /// Starts both brokers.
+    pub fn start(world: &'a World) -> Result<Self, Failure> {
+        let [(one, _), (many, _)] = sides(world)?;
+        Ok(PartitionsCase { world, one, many })
+    }
+}
+
+impl PartitionsAtRateCase {
+    /// Starts both brokers, for half of what one partition takes at most.
+    pub fn start(world: &World) -> Result<Self, Failure> {
+        let [(one, saturation), (many, _)] = sides(world)?;
+        let plan =
+            |side: &Side, partitions| open_loop(world, &side.broker, TOPIC, partitions, saturation / 2.0);
+        Ok(PartitionsAtRateCase {
+            one: plan(&one, 1)?,
+            many: plan(&many, world.scale.partitions)?,
+            _sides: [one, many],
+        })
+    }
+}
+
+/// One partition, and many, each with the most that it takes: then journal files go round, and every partition has a segment.
+fn sides(world: &World) -> Result<[(Side, f64); 2], Failure> {
+    let start = |partitions| {
+        let mut side = Side::start(world, partitions)?;
+        let saturation = saturation(world, &mut side.producer)?;
+        Ok::<_, Failure>((side, saturation))
+    };
+    Ok([start(1)?, start(world.scale.partitions)?])
+}
+
+impl Side {
+    fn start(world: &World, partitions: u32) -> Result<Side, Failure> {
+        let broker = world.broker()?;
+        let mut connection = Connection::open(broker.address)?;
+        connection.create_topic(TOPIC, partitions, Ack::Disk)?;
+        let handles = (0..partitions)
+            .map(|partition| connection.open_partition(TOPIC, partition))
+            .collect::<Result<_, _>>()?;
+        let producer =
+            Pipeline { connection, handles, batch: batch_of(1)?, ack: Ack::Disk, depth: IN_FLIGHT };
+        Ok(Side { broker, producer })
+    }
+}
+
+impl Case for PartitionsCase<'_> {
+    fn rows(&self) -> Vec<Row> {
+        vec![Row {
+            goal: 4,
+            what: "1,000 partitions / 1, ack disk, 64 in flight, acks/s",
+            limit: Limit::AtLeast(0.9),
+            ratio: |one, many| many.get("1,000 partitions, acks/s") / one.get("1 partition, acks/s"),
+        }]
+    }
+
+    fn reference(&mut self) -> Result<Sample, Failure> {
+        Ok(Sample::of([("1 partition, acks/s", closed_loop(self.world, &mut self.one.producer)?.0)]))
+    }
+
+    fn subject(&mut self) -> Result<Sample, Failure> {
+        Ok(Sample::of([("1,000 partitions, acks/s", closed_loop(self.world, &mut self.many.producer)?.0)]))
+    }
+
+    fn needs_steady_disk(&self) -> bool {
+        true
+    }
+}
+
+impl Case for PartitionsAtRateCase {
+    fn rows(&self) -> Vec<Row> {
+        vec![
+            Row {
+                goal: 4,
+                what: "1,000 partitions / 1, same open-loop rate, achieved",
+                limit: Limit::AtLeast(0.9),
+                ratio: |one, many| {
+                    many.get("1,000 partitions, same rate, achieved/s")
+                        / one.get("1 partition, same rate, achieved/s")
+                },
+            },
+            Row {
+                goal: 4,
+                what: "1,000 partitions / 1, same open-loop rate, p99",
+                limit: Limit::AtMost(1.3),
+                ratio: |one, many| {
+                    many.get("1,000 partitions, same rate, p99 µs")
+                        / one.get("1 partition, same rate, p99 µs")
+                },
+            },
+        ]
+    }
+
+    fn reference(&mut self) -> Result<Sample, Failure> {
+        let done = run_open(&self.one)?;
+        Ok(Sample::of([
+            ("1 partition, same rate, achieved/s", done.rate),
+            ("1 partition, same rate, p99 µs", done.p99),
+        ])
+        .void(done.void))
+    }
+
+    fn subject(&mut self) -> Result<Sample, Failure> {
+        let done = run_open(&self.many)?;
+        Ok(Sample::of([
+            ("1,000 partitions, same rate, achieved/s", done.rate),
+            ("1,000 partitions, same rate, p99 µs", done.p99),
+        ])
+        .void(done.void))
+    }
+
+    fn needs_steady_disk(&self) -> bool {
+        true
+    }
+}
