@@ -24,7 +24,7 @@ fn a_tiny_run_prints_every_goal() {
     let line: serde_json::Value =
         serde_json::from_str(std::fs::read_to_string(results).unwrap().trim()).unwrap();
     assert!(line["machine"]["kernel"].is_string());
-    assert_eq!(line["outcomes"].as_array().unwrap().len(), 10);
+    assert_eq!(line["outcomes"].as_array().unwrap().len(), 11);
 }
 
 #[test]
