@@ -673,3 +673,47 @@ fn a_subscription_on_another_core_is_led_by_its_handle_and_refused_ones_leave_no
         node.stop().await;
     });
 }
+
+#[test]
+fn large_replies_of_another_core_come_whole_between_those_of_the_own() {
+    const ROUNDS: usize = 12;
+    for seed in 0..4 {
+        Simulation::new(seed).run(async {
+            let node = SimNode::start(2).await;
+            let mut client = WireClient::connect(node.address, Some(0)).await;
+            create_topic(&mut client, 2).await;
+            // The topic's id is 1, so its partition 0 lives on shard 1, and 1 on the client's own.
+            let (other, own) = (open(&mut client, 0).await, open(&mut client, 1).await);
+            let mut stored = Vec::new();
+            for (number, offset) in (1..=4).zip(0..) {
+                let mut batch = large_batch(number, 200 << 10).to_vec();
+                client.try_send_batch(other, batch.clone().into()).await.unwrap();
+                ringlog_protocol::batch::patch(&mut batch, offset, 0);
+                stored.extend(batch);
+            }
+            for _ in 0..ROUNDS {
+                let all = Fetch { max_bytes: 1 << 20, ..fetch_from(0) };
+                client.tell(Kind::Fetch, other, &all).await;
+                for _ in 0..8 {
+                    client.tell(Kind::ListOffsets, own, &ListOffsets { at: Position::End }).await;
+                }
+            }
+            let (mut fetched, mut listed) = (0, 0);
+            while (fetched, listed) != (ROUNDS, 8 * ROUNDS) {
+                let reply = client.next_frame().await;
+                match reply.header.kind {
+                    Kind::Fetched => {
+                        assert!(reply.payload == stored, "the batches are as they were stored");
+                        fetched += 1;
+                    }
+                    _ => {
+                        reply.message::<ListOffsetsReply>();
+                        listed += 1;
+                    }
+                }
+            }
+            drop(client);
+            node.stop().await;
+        });
+    }
+}
