@@ -147,16 +147,7 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
         inner.bypassed_since_checkpoint.set(0);
         journal.durable()
     };
-    let dirty: Vec<_> = inner.dirty.borrow().values().cloned().collect();
-    // A segment that begins costs syncs, which are waited for. A thousand partitions that are new, or full, at the same time
-    // would hold the checkpoint up for as long as the journal lasts.
-    in_parallel(dirty.iter().filter(|partition| partition.must_roll()), |partition| async move {
-        partition.roll_for_flush().await
-    })
-    .await?;
-    for partition in dirty {
-        flush(inner, &partition).await?;
-    }
+    flush_all(inner).await?;
     let partitions: Vec<_> = inner.partitions.borrow().values().cloned().collect();
     sync_all(partitions.iter().filter(|partition| partition.is_unsynced())).await?;
     let upto = if mutant("journal-freed-too-far") { inner.journal.borrow().durable() } else { upto };
@@ -175,6 +166,22 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
     Ok(())
 }
 
+/// Flushes what is durable now. Where there is no space for new segments, it flushes what needs none first.
+async fn flush_all(inner: &Inner) -> Result<(), StoreError> {
+    let dirty: Vec<_> = inner.dirty.borrow().values().cloned().collect();
+    let (full, others): (Vec<_>, Vec<_>) = dirty.into_iter().partition(|partition| partition.must_roll());
+    for partition in others {
+        flush(inner, &partition).await?;
+    }
+    // A segment that begins costs syncs, which are waited for. A thousand partitions that are new, or full, at the same time
+    // would hold the checkpoint up for as long as the journal lasts.
+    in_parallel(full.iter(), |partition| async move { partition.roll_for_flush().await }).await?;
+    for partition in full {
+        flush(inner, &partition).await?;
+    }
+    Ok(())
+}
+
 /// Syncs the partitions' active segments, several at a time.
 pub(crate) async fn sync_all<'a>(
     partitions: impl Iterator<Item = &'a Rc<Partition>>,
@@ -182,24 +189,32 @@ pub(crate) async fn sync_all<'a>(
     in_parallel(partitions, |partition| async move { partition.sync().await }).await
 }
 
-/// Does something with each partition, several at a time. The first error is returned, when all have ended.
-async fn in_parallel<'a, F>(
-    partitions: impl Iterator<Item = &'a Rc<Partition>>,
-    action: impl Fn(Rc<Partition>) -> F,
+/// Does something with each, several at a time. After an error nothing more is begun, and what is under way runs to its end. The first
+/// error is returned, but one that is final before one that can be waited out: whoever waits that out would try a failed sync again.
+async fn in_parallel<'a, T, F>(
+    all: impl Iterator<Item = &'a T>,
+    action: impl Fn(T) -> F,
 ) -> Result<(), StoreError>
 where
+    T: Clone + 'a,
     F: Future<Output = Result<(), StoreError>> + 'static,
 {
     let permits = Permits::new(SYNCS_IN_FLIGHT);
     let failed: Rc<RefCell<Option<StoreError>>> = Rc::default();
     let mut tasks = Vec::new();
-    for partition in partitions {
+    for one in all {
         let permit = permits.acquire().await;
+        if failed.borrow().is_some() {
+            break;
+        }
         let failed = Rc::clone(&failed);
-        let action = action(Rc::clone(partition));
+        let action = action(one.clone());
         tasks.push(spawn(async move {
             if let Err(error) = action.await {
-                failed.borrow_mut().get_or_insert(error);
+                let mut failed = failed.borrow_mut();
+                if failed.as_ref().is_none_or(StoreError::can_be_waited_out) {
+                    *failed = Some(error);
+                }
             }
             drop(permit);
         }));
@@ -233,7 +248,7 @@ pub(crate) async fn make_files(inner: Rc<Inner>, from: u32) {
                 inner.files.add(file);
                 number += 1;
             }
-            Err(error) if error.is_disk_full() || error.is_out_of_descriptors() => {
+            Err(error) if error.can_be_waited_out() => {
                 tracing::warn!(shard = inner.config.shard, %error, "a journal file could not be made yet");
                 sleep(DISK_FULL_PAUSE).await;
             }
@@ -292,5 +307,42 @@ impl Store {
             }
             committed.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::{Error, ErrorKind};
+
+    use ringlog_reactor::sim::Simulation;
+
+    use super::*;
+    use crate::error::SYNCING;
+
+    #[test]
+    fn a_sync_that_failed_is_not_taken_for_a_full_disk_that_was_met_beside_it() {
+        let full = || Err(StoreError::io("creating", "a")(ErrorKind::StorageFull.into()));
+        let failed = || Err(StoreError::io(SYNCING, "b")(Error::other("rotten")));
+        for failing_first in [false, true] {
+            let error =
+                Simulation::new(1).run(in_parallel([false, true].iter(), move |sync: bool| async move {
+                    if sync != failing_first {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                    if sync { failed() } else { full() }
+                }));
+            assert!(error.is_err_and(|error| !error.can_be_waited_out()));
+        }
+    }
+
+    #[test]
+    fn nothing_is_begun_behind_an_error() {
+        let begun = Rc::new(Cell::new(0));
+        let result = Simulation::new(1).run(in_parallel([(); 1000].iter(), |()| {
+            begun.set(begun.get() + 1);
+            async { Err(StoreError::DiskFull) }
+        }));
+        assert!(result.is_err() && begun.get() <= SYNCS_IN_FLIGHT);
     }
 }

@@ -139,6 +139,11 @@ impl StoreError {
         move |error| StoreError::Io { action, path, error }
     }
 
+    /// Whether what failed may be tried again.
+    pub(crate) fn can_be_waited_out(&self) -> bool {
+        self.is_disk_full() || self.is_out_of_descriptors()
+    }
+
     /// Whether a file could not be opened because too many are open: nothing was done, and it ends by itself.
     pub(crate) fn is_out_of_descriptors(&self) -> bool {
         const ENFILE: i32 = 23;

@@ -72,7 +72,7 @@ pub const MAX_SEGMENT_BYTES: u64 = 2 << 30;
 pub const FLUSH_WRITE_BYTES: usize = 256 << 10;
 /// A partition with this much unflushed is flushed without waiting for a checkpoint.
 pub const EAGER_FLUSH_BYTES: usize = 1 << 20;
-/// Segment files synced at the same time by a checkpoint.
+/// Segments begun, synced, or given their index at the same time by a checkpoint.
 pub const SYNCS_IN_FLIGHT: usize = 16;
 /// One read of a scan (journal headers, an index being rebuilt).
 pub const SCAN_READ_BYTES: usize = 1 << 20;

@@ -41,7 +41,7 @@ async fn round(inner: &Rc<Inner>) -> Result<(), StoreError> {
         match partition.retain(now_ms).await {
             Ok(files) => inner.expired.borrow_mut().extend(files),
             // Without space no new segment can be begun; what others let go makes some.
-            Err(error) if error.is_disk_full() || error.is_out_of_descriptors() => result = Err(error),
+            Err(error) if error.can_be_waited_out() => result = Err(error),
             Err(error) => return Err(error),
         }
     }

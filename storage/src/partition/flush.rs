@@ -32,10 +32,10 @@ impl Partition {
         first.is_some_and(|first| self.segment_with_room(&first).is_none())
     }
 
-    /// Begins the segment that the next flush needs.
+    /// Begins the segment that the next flush needs. The caller holds the flush lock.
     pub(crate) async fn roll_for_flush(&self) -> Result<(), StoreError> {
         let Some(_working) = self.activity.enter() else { return Ok(()) };
-        if self.is_deleted() {
+        if self.is_deleted() || !self.must_roll() {
             return Ok(());
         }
         self.roll().await.map(drop)
