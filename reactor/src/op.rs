@@ -74,13 +74,9 @@ impl Op {
         }
     }
 
-    /// Whether it reads or writes a file at an offset. It cannot be cancelled, so no cancellation overtakes it.
-    pub(crate) fn moves_file_bytes(&self) -> bool {
-        match self {
-            Op::Write { .. } => true,
-            Op::Read { offset, .. } => *offset != u64::MAX,
-            _ => false,
-        }
+    /// Whether it reads a file at an offset.
+    pub(crate) fn reads_file(&self) -> bool {
+        matches!(self, Op::Read { offset, .. } if *offset != u64::MAX)
     }
 
     /// Whether a cancellation can shorten it. Operations on files run to their end.

@@ -64,14 +64,14 @@ pub enum WaitPolicy {
     Block,
     /// Polls for this long, then sleeps.
     Spin(Duration),
-    /// Polls for ever. It takes a whole CPU, and starves the kernel's workers if none is left for them.
+    /// Polls for ever. It takes a whole CPU, but for what others on it need.
     Busy,
 }
 
 /// Polls per turn before the kernel is entered again: bounds how long a completion waits behind ready tasks.
 const POLLS_PER_TURN: usize = 256;
 
-/// How often a core yields its CPU. The kernel's workers, which complete synced writes, may be bound to it, and a thread
+/// How often a core that has something to do yields its CPU; one that polls for something to do yields each time. The kernel's workers, which complete synced writes, may be bound to it, and a thread
 /// that hardly sleeps is not preempted for them before the scheduler's next tick: up to 4 ms. With nobody waiting it costs
 /// one system call. Whether a wait has slept is not known, so this goes by time alone.
 const YIELD_EVERY: Duration = Duration::from_micros(100);

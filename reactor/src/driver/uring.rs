@@ -5,9 +5,9 @@
 //!   into its [`Scratch`] (iovecs, message header, addresses). Neither moves nor is freed before the operation's last
 //!   completion, because the entry is not removed before.
 //! - `in_flight` counts every submission that will still complete: the ring is freed only at zero.
-//! - Submissions of a turn leave in this order: all that is named nowhere below, the first few sends, reads and writes of files,
-//!   the other sends, cancellations and closes. Each kind keeps the order in which it was made. A cancellation or a close never
-//!   overtakes an operation that it is for.
+//! - Submissions of a turn leave in this order: all that is named nowhere below; the first few sends; writes of files; the other
+//!   sends; reads of files, cancellations and closes. Each kind keeps the order in which it was made. A cancellation or a close
+//!   never overtakes an operation that it is for.
 
 use std::collections::VecDeque;
 use std::io;
@@ -31,7 +31,7 @@ const DOORBELL: u64 = u64::MAX - 1;
 /// The one buffer group of a ring.
 const BUFFER_GROUP: u16 = 0;
 
-/// So many sends of a turn leave before its reads and writes of files, the others behind them. The kernel carries a direct write
+/// So many sends of a turn leave before its writes of files, the others behind them. The kernel carries a direct write
 /// to the device inside the system call that submits it, and what comes behind it waits for that, about as long as two
 /// sends take: a few replies had better go first. But the device must not stand idle while many are sent.
 const SENDS_BEFORE_FILES: usize = 2;
@@ -59,8 +59,8 @@ pub(crate) struct Uring {
 #[derive(Default)]
 struct Turn {
     sends: Vec<squeue::Entry>,
-    files: Vec<squeue::Entry>,
-    /// Cancellations and closes.
+    writes: Vec<squeue::Entry>,
+    /// Reads of files, for which replies do not wait, cancellations and closes.
     last: Vec<squeue::Entry>,
 }
 
@@ -69,7 +69,7 @@ impl Turn {
     fn drain(&mut self) -> impl Iterator<Item = squeue::Entry> {
         let mut sends = self.sends.drain(..);
         let first: [Option<squeue::Entry>; SENDS_BEFORE_FILES] = std::array::from_fn(|_| sends.next());
-        first.into_iter().flatten().chain(self.files.drain(..)).chain(sends).chain(self.last.drain(..))
+        first.into_iter().flatten().chain(self.writes.drain(..)).chain(sends).chain(self.last.drain(..))
     }
 }
 
@@ -130,7 +130,8 @@ impl Uring {
         self.in_flight += 1;
         match op {
             Op::Send { .. } => self.turn.sends.push(entry),
-            op if op.moves_file_bytes() => self.turn.files.push(entry),
+            Op::Write { .. } => self.turn.writes.push(entry),
+            op if op.reads_file() => self.turn.last.push(entry),
             _ => self.enqueue(entry),
         }
     }
@@ -362,5 +363,28 @@ fn prepare(op: &mut Op, scratch: &mut Scratch) -> squeue::Entry {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries<const N: usize>(numbers: [u64; N]) -> Vec<squeue::Entry> {
+        numbers.iter().map(|number| opcode::Nop::new().build().user_data(*number)).collect()
+    }
+
+    fn order(sends: Vec<squeue::Entry>) -> Vec<u64> {
+        let mut turn = Turn { sends, writes: entries([10, 11]), last: entries([20, 21]) };
+        let order = turn.drain().map(|entry| entry.get_user_data()).collect();
+        assert_eq!(turn.drain().count(), 0);
+        order
+    }
+
+    #[test]
+    fn two_replies_leave_before_the_writes_and_the_others_behind_them() {
+        assert_eq!(order(entries([])), [10, 11, 20, 21]);
+        assert_eq!(order(entries([1])), [1, 10, 11, 20, 21]);
+        assert_eq!(order(entries([1, 2, 3, 4])), [1, 2, 10, 11, 3, 4, 20, 21]);
     }
 }
