@@ -706,8 +706,9 @@ fn large_replies_of_another_core_come_whole_between_those_of_the_own() {
                         assert!(reply.payload == stored, "the batches are as they were stored");
                         fetched += 1;
                     }
-                    _ => {
-                        reply.message::<ListOffsetsReply>();
+                    kind => {
+                        assert_eq!(kind, Kind::ListOffsetsReply);
+                        assert_eq!(reply.message::<ListOffsetsReply>().offset, 0, "nothing was stored there");
                         listed += 1;
                     }
                 }

@@ -13,7 +13,7 @@ use crate::limits::echo::{E_SIZE, EchoClient, start_echo};
 use crate::process::Server;
 use crate::wire::{OpenLoop, Pipeline, Until, batch_of, run_open_loop};
 
-/// Records in flight on the one connection of goal 3.
+/// Records in flight on the one connection of the closed loops.
 pub const IN_FLIGHT: usize = 64;
 /// A generator later than this part of what it measures has measured itself.
 const LATENESS: f64 = 0.1;
@@ -122,6 +122,7 @@ impl Case for OpenLoopCase<'_> {
     }
 }
 
+/// One sample of a closed loop: acknowledged records a second, and the p50 in microseconds.
 pub fn closed_loop(world: &World, producer: &mut Pipeline) -> Result<(f64, f64), Failure> {
     let limit = world.scale.sample;
     let mut done = on_client_cpu(|| async { producer.run(Until::Elapsed(limit)) })?;
@@ -134,6 +135,7 @@ pub fn saturation(world: &World, producer: &mut Pipeline) -> Result<f64, Failure
     Ok(closed_loop(world, producer)?.0)
 }
 
+/// A plan for one sample of single records at ack `disk`, `rate` a second.
 pub fn open_loop(
     world: &World,
     broker: &Server,

@@ -44,7 +44,7 @@ pub struct OpenLoop {
 pub struct Done {
     /// From the intended start to the acknowledgement.
     pub latencies: Latencies,
-    /// From the intended start to the moment when the batch was given to the connection: the generator's own.
+    /// From the intended start to the moment when the generator saw that the batch was due: its own.
     pub lateness: Latencies,
     /// Acknowledged batches a second.
     pub per_second: f64,
