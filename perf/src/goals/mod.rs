@@ -129,6 +129,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         progress(&format!("{label}: starting"));
         let mut case = start(&world)?;
         outcomes.push(rounds::measure(case.as_mut(), &world, &label)?);
+        drop(case);
+        world.clear()?;
     }
     let mut others = Vec::new();
     if options.wants(&[11]) {

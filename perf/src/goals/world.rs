@@ -84,6 +84,17 @@ impl World {
         Server::broker(&self.fresh_folder(), self.wait)
     }
 
+    /// Removes the data folders of brokers that are gone: all together a run writes tens of gigabytes.
+    pub fn clear(&self) -> Result<(), Failure> {
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// A folder that is not there yet.
     pub fn fresh_folder(&self) -> PathBuf {
         let number = self.next_folder.get();
