@@ -71,9 +71,10 @@ pub enum WaitPolicy {
 /// Polls per turn before the kernel is entered again: bounds how long a completion waits behind ready tasks.
 const POLLS_PER_TURN: usize = 256;
 
-/// How often a core that has something to do yields its CPU; one that polls for something to do yields each time. The kernel's workers, which complete synced writes, may be bound to it, and a thread
-/// that hardly sleeps is not preempted for them before the scheduler's next tick: up to 4 ms. With nobody waiting it costs
-/// one system call. Whether a wait has slept is not known, so this goes by time alone.
+/// How often a core that has something to do yields its CPU; one that spins for something to do yields in each round. The
+/// kernel's workers, which complete synced writes, may be bound to it, and a thread that hardly sleeps is not preempted for them
+/// before the scheduler's next tick: up to 4 ms. With nobody waiting it costs one system call. Whether a wait has slept is not
+/// known, so this goes by time alone.
 const YIELD_EVERY: Duration = Duration::from_micros(100);
 
 /// Makes this thread a core until `main` ends, and returns its output. Tasks that are left are dropped, and

@@ -34,7 +34,7 @@ struct Side {
 impl<'a> PartitionsCase<'a> {
     /// Starts both brokers.
     pub fn start(world: &'a World) -> Result<Self, Failure> {
-        let [(one, _), (many, _)] = sides(world)?;
+        let (one, many) = (Side::start(world, 1)?, Side::start(world, world.scale.partitions)?);
         Ok(PartitionsCase { world, one, many })
     }
 }
@@ -42,25 +42,15 @@ impl<'a> PartitionsCase<'a> {
 impl PartitionsAtRateCase {
     /// Starts both brokers, for half of what one partition takes at most.
     pub fn start(world: &World) -> Result<Self, Failure> {
-        let [(one, saturation), (many, _)] = sides(world)?;
-        let plan =
-            |side: &Side, partitions| open_loop(world, &side.broker, TOPIC, partitions, saturation / 2.0);
+        let (mut one, many) = (Side::start(world, 1)?, Side::start(world, world.scale.partitions)?);
+        let rate = saturation(world, &mut one.producer)? / 2.0;
+        let plan = |side: &Side, partitions| open_loop(world, &side.broker, TOPIC, partitions, rate);
         Ok(PartitionsAtRateCase {
             one: plan(&one, 1)?,
             many: plan(&many, world.scale.partitions)?,
             _sides: [one, many],
         })
     }
-}
-
-/// One partition, and many, each with the most that it takes: then journal files go round, and every partition has a segment.
-fn sides(world: &World) -> Result<[(Side, f64); 2], Failure> {
-    let start = |partitions| {
-        let mut side = Side::start(world, partitions)?;
-        let saturation = saturation(world, &mut side.producer)?;
-        Ok::<_, Failure>((side, saturation))
-    };
-    Ok([start(1)?, start(world.scale.partitions)?])
 }
 
 impl Side {
@@ -71,8 +61,10 @@ impl Side {
         let handles = (0..partitions)
             .map(|partition| connection.open_partition(TOPIC, partition))
             .collect::<Result<_, _>>()?;
-        let producer =
+        let mut producer =
             Pipeline { connection, handles, batch: batch_of(1)?, ack: Ack::Disk, depth: IN_FLIGHT };
+        // The journal's files go round, and every partition has a segment, before anything counts.
+        closed_loop(world, &mut producer)?;
         Ok(Side { broker, producer })
     }
 }
