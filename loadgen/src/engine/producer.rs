@@ -16,12 +16,15 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
 use super::maker::Maker;
 use super::plan::Plan;
 use super::worker::Worker;
-use crate::executor::{now_ns, sleep_until, spawn, yield_now};
+use crate::executor::{now_ns, sleep_until, yield_now};
 use crate::stamp::Stamp;
 use crate::target::{Connection, Outgoing, Publisher, TargetError};
 use crate::verify::Account;
@@ -49,8 +52,9 @@ pub struct Flow<A> {
     index: u32,
     worker: Rc<Worker>,
     lanes: RefCell<Vec<Option<Rc<Lane<A>>>>>,
+    /// Lanes that have records and no collector yet.
+    uncollected: RefCell<Vec<Rc<Lane<A>>>>,
     outstanding: Cell<u64>,
-    waiting_for_room: Cell<Option<Waker>>,
     /// Records of the schedule that were begun.
     scheduled: Cell<u64>,
 }
@@ -58,7 +62,6 @@ pub struct Flow<A> {
 /// The records of one producer and partition: they are acknowledged in order.
 struct Lane<A> {
     queue: RefCell<VecDeque<Waiting<A>>>,
-    idle: Cell<Option<Waker>>,
     account: RefCell<Account>,
     /// The sequence that the client is asked to admit.
     in_admission: Cell<Option<u64>>,
@@ -83,8 +86,8 @@ impl<C: Connection> Producer<C> {
             index,
             worker: Rc::clone(worker),
             lanes: RefCell::new((0..partitions).map(|_| None).collect()),
+            uncollected: RefCell::default(),
             outstanding: Cell::new(0),
-            waiting_for_room: Cell::new(None),
             scheduled: Cell::new(0),
         });
         Producer {
@@ -110,10 +113,13 @@ impl<C: Connection> Producer<C> {
     /// client may give up what is on its way once its publisher is gone.
     pub async fn run(mut self) {
         let (worker, flow) = (Rc::clone(&self.worker), Rc::clone(&self.flow));
-        worker.publishers.guard(self.publish()).await;
-        worker.producer_ended();
-        self.publisher.flush().await;
-        flow.room(1).await;
+        let publishing = async {
+            worker.publishers.guard(self.publish()).await;
+            worker.producer_ended();
+            self.publisher.flush().await;
+            flow.room(1).await;
+        };
+        flow.collect_beside(publishing).await;
     }
 
     async fn publish(&mut self) {
@@ -212,9 +218,7 @@ impl<C: Connection> Producer<C> {
         match admitted {
             Ok(ack) => {
                 self.worker.note_sent(due_ns, bytes);
-                self.flow.outstanding.set(self.flow.outstanding.get() + 1);
-                self.worker.outstanding.set(self.worker.outstanding.get() + 1);
-                lane.push(Waiting { ack, sequence, due_ns });
+                self.flow.push(&lane, Waiting { ack, sequence, due_ns });
             }
             Err(error) => self.flow.failed(&lane, sequence, due_ns, &error),
         }
@@ -228,30 +232,56 @@ impl<A: Future<Output = Result<(), TargetError>> + Unpin + 'static> Flow<A> {
         let lane = lanes[partition as usize].get_or_insert_with(|| {
             let run = self.worker.plan.run;
             let account = Account { run, producer: self.index, partition, ..Account::default() };
-            let lane = Rc::new(Lane {
+            Rc::new(Lane {
                 queue: RefCell::default(),
-                idle: Cell::new(None),
                 account: RefCell::new(account),
                 in_admission: Cell::new(None),
-            });
-            let (flow, own) = (Rc::clone(self), Rc::clone(&lane));
-            let collecting = async move { poll_fn(|context| flow.poll_collect(&own, context)).await };
-            drop(spawn(self.worker.collecting.guard(collecting)));
-            lane
+            })
         });
         Rc::clone(lane)
     }
 
-    /// Takes the acks that are there, in order; waits for more for ever.
+    fn push(&self, lane: &Rc<Lane<A>>, waiting: Waiting<A>) {
+        self.outstanding.set(self.outstanding.get() + 1);
+        self.worker.outstanding.set(self.worker.outstanding.get() + 1);
+        let mut queue = lane.queue.borrow_mut();
+        if queue.is_empty() {
+            self.uncollected.borrow_mut().push(Rc::clone(lane));
+        }
+        queue.push_back(waiting);
+    }
+
+    /// Collects acks until `publishing` ends, which is polled again after each. All in one task, with a collector for just those
+    /// lanes that wait for an ack: one for each lane would be in no cache when there are a thousand.
+    async fn collect_beside(&self, publishing: impl Future<Output = ()>) {
+        let mut publishing = pin!(publishing);
+        let mut collectors = FuturesUnordered::new();
+        poll_fn(|context| {
+            loop {
+                let begun = self.uncollected.take();
+                collectors.extend(begun.into_iter().map(|lane| self.collect(lane)));
+                while let Poll::Ready(Some(())) = collectors.poll_next_unpin(context) {}
+                let published = publishing.as_mut().poll(context);
+                if published.is_ready() || self.uncollected.borrow().is_empty() {
+                    return published;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Takes a lane's acks until it waits for none.
+    async fn collect(&self, lane: Rc<Lane<A>>) {
+        poll_fn(|context| self.poll_collect(&lane, context)).await;
+    }
+
+    /// Takes the acks that are there, in order.
     fn poll_collect(&self, lane: &Lane<A>, context: &mut Context<'_>) -> Poll<()> {
         let mut acked = 0;
         let now = now_ns();
         loop {
             let mut queue = lane.queue.borrow_mut();
-            let Some(first) = queue.front_mut() else {
-                lane.idle.set(Some(context.waker().clone()));
-                break;
-            };
+            let Some(first) = queue.front_mut() else { break };
             let Poll::Ready(answer) = Pin::new(&mut first.ack).poll(context) else { break };
             let (sequence, due_ns) = (first.sequence, first.due_ns);
             queue.pop_front();
@@ -269,23 +299,13 @@ impl<A: Future<Output = Result<(), TargetError>> + Unpin + 'static> Flow<A> {
         if acked > 0 {
             self.worker.control.acked.fetch_add(acked, Ordering::Relaxed);
         }
-        if let Some(waker) = self.waiting_for_room.take() {
-            waker.wake();
-        }
         self.worker.look_whether_published();
-        Poll::Pending
+        if lane.queue.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Waits until fewer than `limit` records are without an answer.
+    /// Waits until fewer than `limit` records are without an answer. Only within `collect_beside`, which looks again.
     async fn room(&self, limit: u64) {
-        poll_fn(|context| {
-            if self.outstanding.get() < limit {
-                return Poll::Ready(());
-            }
-            self.waiting_for_room.set(Some(context.waker().clone()));
-            Poll::Pending
-        })
-        .await;
+        poll_fn(|_| if self.outstanding.get() < limit { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
     fn failed(&self, lane: &Lane<A>, sequence: u64, due_ns: u64, error: &TargetError) {
@@ -325,13 +345,6 @@ impl<A> Lane<A> {
         account.sent += 1;
         self.in_admission.set(Some(sequence));
         sequence
-    }
-
-    fn push(&self, waiting: Waiting<A>) {
-        self.queue.borrow_mut().push_back(waiting);
-        if let Some(waker) = self.idle.take() {
-            waker.wake();
-        }
     }
 
     fn account(&self) -> Account {
