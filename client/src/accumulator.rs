@@ -258,15 +258,14 @@ impl Accumulator {
         let in_a_hurry = state.closing || self.settings.linger.is_zero();
         let flush_before = state.flush_before;
         let queue = &mut state.partitions[partition as usize];
-        if queue.full.is_empty() {
-            let Some(open) = &queue.open else { return Take::Nothing };
+        let full = queue.full.pop_front();
+        if let (None, Some(open)) = (&full, &queue.open) {
             let ready_at = open.opened_at + self.settings.linger;
             if !in_a_hurry && open.sequence >= flush_before && now < ready_at {
                 return Take::NotBefore(ready_at);
             }
-            state.close_open(partition);
         }
-        match state.partitions[partition as usize].full.pop_front() {
+        match full.or_else(|| state.take_open(partition)) {
             Some(filling) => Take::Batch(Box::new(self.batch(filling))),
             None => Take::Nothing,
         }
@@ -411,13 +410,18 @@ impl State {
     }
 
     fn close_open(&mut self, partition: u32) {
+        let closed = self.take_open(partition);
+        self.partitions[partition as usize].full.extend(closed);
+    }
+
+    fn take_open(&mut self, partition: u32) -> Option<Filling> {
         let queue = &mut self.partitions[partition as usize];
-        let Some(filling) = queue.open.take() else { return };
+        let filling = queue.open.take()?;
         queue.usual_bytes = filling.builder.len();
-        queue.full.push_back(filling);
         if partition == self.sticky {
             self.sticky = (self.sticky + 1) % self.partitions.len() as u32;
         }
+        Some(filling)
     }
 
     fn mark_dirty(&mut self, partition: u32) {

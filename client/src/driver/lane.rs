@@ -34,8 +34,6 @@ pub(crate) struct Lane {
 #[derive(Default)]
 struct State {
     window: Window<Finished>,
-    /// Empty, and with memory for the next answer.
-    settled: Settled<Finished>,
     /// The handle is not known any more.
     reopen: bool,
     not_before: Option<Instant>,
@@ -249,16 +247,11 @@ impl Lane {
     }
 
     fn settle(self: &Arc<Self>, answer: impl FnOnce(&mut State, &mut Settled<Finished>)) {
-        let mut settled = {
-            let mut state = self.state.lock();
-            let mut settled = std::mem::take(&mut state.settled);
-            answer(&mut state, &mut settled);
-            settled
-        };
-        for (finished, result) in settled.drain(..) {
+        let mut settled = Settled::new();
+        answer(&mut self.state.lock(), &mut settled);
+        for (finished, result) in settled {
             finished.batch.settle(result);
         }
-        self.state.lock().settled = settled;
         self.wake();
     }
 

@@ -64,7 +64,8 @@ enum Handle {
 
 struct Producer {
     shared: Arc<Accumulator>,
-    lanes: BTreeMap<u32, (Arc<Lane>, Task)>,
+    /// By partition, each made when it is first needed.
+    lanes: Vec<Option<(Arc<Lane>, Task)>>,
     retiring: bool,
 }
 
@@ -145,7 +146,8 @@ impl Engine {
         let partitions = known.partitions.len() as u32;
         let sticky = (ringlog_reactor::random_u64() % u64::from(partitions.max(1))) as u32;
         let shared = Accumulator::new(topic, partitions, settings, max_batch_bytes, sticky);
-        let producer = Producer { shared: Arc::clone(&shared), lanes: BTreeMap::new(), retiring: false };
+        let lanes = (0..partitions).map(|_| None).collect();
+        let producer = Producer { shared: Arc::clone(&shared), lanes, retiring: false };
         let id = self.register(Handle::Producer(producer))?;
         Ok(producer::Handle { id, line, shared })
     }
@@ -267,9 +269,8 @@ impl Engine {
 }
 
 impl Producer {
-    /// Wakes the lane of a partition, which is made when it is first needed.
     fn wake(&mut self, partition: u32, runtime: &Runtime, pool: &Arc<Pool>) {
-        let (lane, _) = self.lanes.entry(partition).or_insert_with(|| {
+        let (lane, _) = self.lanes[partition as usize].get_or_insert_with(|| {
             let lane = Lane::new(Arc::clone(&self.shared), partition);
             let task = runtime.spawn_cancellable(Arc::clone(&lane).run(Arc::clone(pool)));
             (lane, task)
@@ -280,7 +281,7 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.lanes.values().for_each(|(lane, _)| lane.abandon());
+        self.lanes.iter().flatten().for_each(|(lane, _)| lane.abandon());
         self.shared.abandon();
     }
 }
