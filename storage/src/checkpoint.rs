@@ -141,6 +141,7 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
         return Err(failure.into());
     }
     inner.checkpoint_due.set(false);
+    inner.shared.ahead.renew(inner.config.journal_file_bytes);
     let upto = {
         let mut journal = inner.journal.borrow_mut();
         journal.memory().take_growth();

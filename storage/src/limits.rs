@@ -70,6 +70,10 @@ pub const MAX_SEGMENT_BYTES: u64 = 2 << 30;
 /// One write of a flush ends at the first entry that reaches this. A commit's sync flushes the whole device, with what a
 /// flush has just written: 1 MiB at a time held commits up for 2 ms.
 pub const FLUSH_WRITE_BYTES: usize = 256 << 10;
+/// A flush of no more than this, the whole of it, may write zeros behind itself for those that follow.
+pub const SMALL_FLUSH_BYTES: usize = 64 << 10;
+/// For how many flushes of the same size those zeros do.
+pub const AHEAD_FLUSHES: u64 = 8;
 /// A partition with this much unflushed is flushed without waiting for a checkpoint.
 pub const EAGER_FLUSH_BYTES: usize = 1 << 20;
 /// Segments begun, synced, or given their index at the same time by a checkpoint.

@@ -10,8 +10,9 @@ use std::rc::Rc;
 use ringlog_reactor::sim::reached;
 
 use super::Partition;
+use crate::ahead::Ahead;
 use crate::error::StoreError;
-use crate::limits::FLUSH_WRITE_BYTES;
+use crate::limits::{FLUSH_WRITE_BYTES, SMALL_FLUSH_BYTES};
 use crate::segment::{FlushEntry, Segment};
 use crate::stats::count;
 
@@ -20,8 +21,10 @@ impl Partition {
     pub(crate) async fn flush(&self) -> Result<(), StoreError> {
         let Some(_working) = self.activity.enter() else { return Ok(()) };
         let until = self.durable_end.get();
+        // Behind a large flush, which costs few operations for what it writes, as many zeros again would be a waste.
+        let ahead = (self.unflushed_bytes() <= SMALL_FLUSH_BYTES).then_some(&*self.shared.ahead);
         while self.flushed_end.get() < until && !self.is_deleted() {
-            self.flush_once(until).await?;
+            self.flush_once(until, ahead).await?;
         }
         Ok(())
     }
@@ -41,13 +44,13 @@ impl Partition {
         self.roll().await.map(drop)
     }
 
-    async fn flush_once(&self, until: i64) -> Result<(), StoreError> {
+    async fn flush_once(&self, until: i64, ahead: Option<&Ahead>) -> Result<(), StoreError> {
         let Some(first) = self.next_entries(until, None).pop() else { return Ok(()) };
         let segment = self.segment_for(&first).await?;
         let entries = self.next_entries(until, Some(&segment));
         let Some(last) = entries.last() else { return Ok(()) };
         let next_offset = last.last_offset + 1;
-        segment.append(&entries).await?;
+        segment.append(&entries, ahead, self.segment_bytes()).await?;
         if self.is_deleted() {
             return Ok(());
         }

@@ -13,6 +13,7 @@ use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::spawn;
 
 use super::{PartialIndex, Segment, SegmentContext};
+use crate::ahead::{self, Ahead};
 use crate::error::{SYNCING, StoreError};
 use crate::format::entry::entry_start;
 use crate::format::segment::SegmentHeader;
@@ -71,17 +72,27 @@ impl Segment {
         position == BLOCK || fits
     }
 
-    /// Writes entries behind what is there, padded to a whole block.
-    pub(crate) async fn append(&self, entries: &[FlushEntry]) -> Result<(), StoreError> {
+    /// Writes entries behind what is there, padded to a whole block, and perhaps zeros behind them: never further than
+    /// `most` bytes.
+    pub(crate) async fn append(
+        &self,
+        entries: &[FlushEntry],
+        ahead: Option<&Ahead>,
+        most: u64,
+    ) -> Result<(), StoreError> {
         let from = self.written();
         let (block_run, positions) = lay_out(entries, from);
         let bytes = block_run.len() as u64;
         let file = self.file().await.map_err(|error| self.write_error(error))?;
-        let write = async move { file.write_at(vec![block_run.freeze()], from, Sync::None).await };
-        if mutant("sync-races-write") {
-            spawn(write).detach();
-        } else {
-            write.await.map_err(StoreError::io("writing", self.path()))?;
+        let block_run = block_run.freeze();
+        let zeros = ahead.map_or(0, |ahead| self.zeros_behind(from + bytes, bytes, ahead, most));
+        if zeros == 0 || !self.write_with_zeros(&file, &block_run, from, zeros).await? {
+            let write = async move { file.write_at(vec![block_run], from, Sync::None).await };
+            if mutant("sync-races-write") {
+                spawn(write).detach();
+            } else {
+                write.await.map_err(StoreError::io("writing", self.path()))?;
+            }
         }
         let mut index = self.index.borrow_mut();
         for (entry, position) in entries.iter().zip(positions) {
@@ -93,6 +104,45 @@ impl Segment {
         self.written.set(from + bytes);
         count(&self.context.counters.flushes);
         add(&self.context.counters.flushed_bytes, bytes);
+        Ok(())
+    }
+
+    /// How many zeros to write behind a small flush that ends at `end`.
+    fn zeros_behind(&self, end: u64, bytes: u64, ahead: &Ahead, most: u64) -> u64 {
+        let room = round_up_position(most).saturating_sub(end);
+        if end <= self.zeroed.get() || room == 0 { 0 } else { ahead.take(bytes).min(room) }
+    }
+
+    /// False if there is no space for the zeros. Then nothing is written.
+    async fn write_with_zeros(
+        &self,
+        file: &File,
+        block_run: &Bytes,
+        from: u64,
+        zeros: u64,
+    ) -> Result<bool, StoreError> {
+        let pieces = std::iter::once(block_run.clone()).chain(ahead::zeros(zeros)).collect();
+        let written = file.write_at(pieces, from, Sync::None).await;
+        match written.map_err(StoreError::io("writing", self.path())) {
+            Ok(()) => {
+                self.zeroed.set(from + block_run.len() as u64 + zeros);
+                add(&self.context.counters.ahead_bytes, zeros);
+                Ok(true)
+            }
+            Err(error) if error.is_disk_full() => {
+                reached("no space for zeros ahead");
+                self.give_back(file, from).await?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives up the space behind `position`, where nothing is written yet. Others need it more.
+    async fn give_back(&self, file: &File, position: u64) -> Result<(), StoreError> {
+        file.truncate(position).await.map_err(StoreError::io("truncating", self.path()))?;
+        self.allocated.set(position);
+        self.zeroed.set(self.zeroed.get().min(position));
         Ok(())
     }
 
@@ -125,9 +175,8 @@ impl Segment {
         let error = StoreError::io("allocating", self.path())(error);
         if error.is_disk_full() {
             reached("no space ahead of a large batch");
-            // Part of it may be there, and others need it more. All writes under way end below.
-            file.truncate(position).await.map_err(StoreError::io("truncating", self.path()))?;
-            self.allocated.set(position);
+            // Part of it may be there. All writes under way end below.
+            self.give_back(&file, position).await?;
         }
         Err(error)
     }
