@@ -289,6 +289,7 @@ impl Store {
         self.inner.room.notify_all();
         self.inner.committed.notify_all();
         partition.activity().left().await;
+        partition.forget_segments();
         let dir = partition.dir();
         fs::remove_dir_all(dir).await.map_err(StoreError::io("removing", dir))
     }

@@ -301,6 +301,13 @@ fn a_bad_batch_is_refused_and_leaves_nothing() {
     });
 }
 
+/// How many files of a folder this process has open, removed ones too.
+fn open_files_in(dir: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").expect("procfs is there");
+    let targets = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    targets.filter(|target| target.starts_with(dir)).count()
+}
+
 #[test]
 fn a_deleted_partition_is_gone_and_its_readers_are_told() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -323,6 +330,8 @@ fn a_deleted_partition_is_gone_and_its_readers_are_told() {
         assert_eq!(reading.await, Err(ReadError::Deleted));
         assert!(store.append(&partition, &batch(1, 10)).is_err());
         assert!(!broker.partition_dir(0).exists());
+        assert_eq!(open_files_in(&broker.partition_dir(0)), 0, "whoever has a handle keeps no file open");
+        drop(partition);
         model.batches.remove(&0);
         for _ in 0..50 {
             model.append(&started, 1, 10_000).await;

@@ -321,6 +321,12 @@ impl Partition {
         self.runs_wake.notify_all();
     }
 
+    /// Closes the files of a deleted partition that nobody works in any more. Whoever closes a file last that was removed gives its blocks
+    /// back to the file system, and that must not be this core, when a client lets go of its handle: it may take long.
+    pub(crate) fn forget_segments(&self) {
+        self.segments.borrow_mut().clear();
+    }
+
     pub(crate) fn runs_wake(&self) -> &Notify {
         &self.runs_wake
     }
