@@ -41,14 +41,28 @@ pub fn sequential_write(file: &Path, depth: usize, total_bytes: usize) -> Result
     number(&report, "/jobs/0/write/bw_bytes")
 }
 
+/// Synced direct writes of 1 MiB into a new `file` that has its space but no written block, in bytes a second. It is removed.
+pub fn synced_new_file(file: &Path, depth: usize, total_bytes: usize) -> Result<f64, ToolError> {
+    let mut command = common(file, 1 << 20, depth);
+    command.args(["--fallocate=native", "--sync=dsync", "--unlink=1"]).arg(format!("--size={total_bytes}"));
+    number(&json("fio", &mut command)?, "/jobs/0/write/bw_bytes")
+}
+
+/// Writes into the written extents of `file`.
 fn command(file: &Path, bytes: usize, depth: usize) -> Command {
+    let mut command = common(file, bytes, depth);
+    command
+        .args(["--overwrite=1", "--fallocate=none", "--allow_file_create=0"])
+        .arg(format!("--size={PROBE_FILE_BYTES}"));
+    command
+}
+
+fn common(file: &Path, bytes: usize, depth: usize) -> Command {
     let mut command = Command::new("fio");
     command
-        .args(["--name=probe", "--ioengine=io_uring", "--direct=1", "--rw=write", "--overwrite=1"])
-        .args(["--fallocate=none", "--allow_file_create=0", "--output-format=json"])
+        .args(["--name=probe", "--ioengine=io_uring", "--direct=1", "--rw=write", "--output-format=json"])
         .args(["--percentile_list=50:99:99.9", "--lat_percentiles=1", "--clat_percentiles=0"])
         .arg(format!("--filename={}", file.display()))
-        .arg(format!("--size={PROBE_FILE_BYTES}"))
         .arg(format!("--bs={bytes}"))
         .arg(format!("--iodepth={depth}"))
         .arg(format!("--cpus_allowed={SERVER_CPU}"));
