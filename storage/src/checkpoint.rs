@@ -18,7 +18,7 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::frame::JournalIdentity;
 use crate::journal_files::{self, JournalFile};
 use crate::layout;
-use crate::limits::SYNCS_IN_FLIGHT;
+use crate::limits::{FLUSHES_IN_FLIGHT, SYNCS_IN_FLIGHT};
 use crate::partition::Partition;
 use crate::permits::Permits;
 use crate::stats::count;
@@ -168,31 +168,44 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
 }
 
 /// Flushes what is durable now. Where there is no space for new segments, it flushes what needs none first.
-async fn flush_all(inner: &Inner) -> Result<(), StoreError> {
+async fn flush_all(inner: &Rc<Inner>) -> Result<(), StoreError> {
     let dirty: Vec<_> = inner.dirty.borrow().values().cloned().collect();
     let (full, others): (Vec<_>, Vec<_>) = dirty.into_iter().partition(|partition| partition.must_roll());
-    for partition in others {
-        flush(inner, &partition).await?;
-    }
+    flush_each(inner, &others).await?;
     // A segment that begins costs syncs, which are waited for. A thousand partitions that are new, or full, at the same time
     // would hold the checkpoint up for as long as the journal lasts.
-    in_parallel(full.iter(), |partition| async move { partition.roll_for_flush().await }).await?;
-    for partition in full {
-        flush(inner, &partition).await?;
+    let roll = |partition: Rc<Partition>| async move { partition.roll_for_flush().await };
+    in_parallel(SYNCS_IN_FLIGHT, full.iter(), roll).await?;
+    flush_each(inner, &full).await
+}
+
+/// Flushes one partition after the other, which holds commits up the least. But when the journal is about to run full, commits will wait
+/// for the checkpoint, and it has to be over soon.
+async fn flush_each(inner: &Rc<Inner>, partitions: &[Rc<Partition>]) -> Result<(), StoreError> {
+    let mut left = partitions.iter();
+    while !inner.files.are_short() {
+        let Some(partition) = left.next() else { return Ok(()) };
+        flush(inner, partition).await?;
     }
-    Ok(())
+    in_parallel(FLUSHES_IN_FLIGHT, left, |partition| {
+        let inner = Rc::clone(inner);
+        async move { flush(&inner, &partition).await }
+    })
+    .await
 }
 
 /// Syncs the partitions' active segments, several at a time.
 pub(crate) async fn sync_all<'a>(
     partitions: impl Iterator<Item = &'a Rc<Partition>>,
 ) -> Result<(), StoreError> {
-    in_parallel(partitions, |partition| async move { partition.sync().await }).await
+    let sync = |partition: Rc<Partition>| async move { partition.sync().await };
+    in_parallel(SYNCS_IN_FLIGHT, partitions, sync).await
 }
 
-/// Does something with each, several at a time. After an error nothing more is begun, and what is under way runs to its end. The first
+/// Does something with each, so many at a time. After an error nothing more is begun, and what is under way runs to its end. The first
 /// error is returned, but one that is final before one that can be waited out: whoever waits that out would try a failed sync again.
 async fn in_parallel<'a, T, F>(
+    at_once: usize,
     all: impl Iterator<Item = &'a T>,
     action: impl Fn(T) -> F,
 ) -> Result<(), StoreError>
@@ -200,7 +213,7 @@ where
     T: Clone + 'a,
     F: Future<Output = Result<(), StoreError>> + 'static,
 {
-    let permits = Permits::new(SYNCS_IN_FLIGHT);
+    let permits = Permits::new(at_once);
     let failed: Rc<RefCell<Option<StoreError>>> = Rc::default();
     let mut tasks = Vec::new();
     for one in all {
@@ -290,7 +303,7 @@ impl Store {
             partition.save_index().await;
             Ok(())
         };
-        in_parallel(grown.iter().filter(|partition| partition.has_grown()), save).await
+        in_parallel(SYNCS_IN_FLIGHT, grown.iter().filter(|partition| partition.has_grown()), save).await
     }
 
     async fn wait_until_idle(&self) -> Result<(), StoreError> {
@@ -327,7 +340,7 @@ mod tests {
         let failed = || Err(StoreError::io(SYNCING, "b")(Error::other("rotten")));
         for failing_first in [false, true] {
             let error =
-                Simulation::new(1).run(in_parallel([false, true].iter(), move |sync: bool| async move {
+                Simulation::new(1).run(in_parallel(2, [false, true].iter(), move |sync: bool| async move {
                     if sync != failing_first {
                         sleep(Duration::from_millis(1)).await;
                     }
@@ -340,10 +353,10 @@ mod tests {
     #[test]
     fn nothing_is_begun_behind_an_error() {
         let begun = Rc::new(Cell::new(0));
-        let result = Simulation::new(1).run(in_parallel([(); 1000].iter(), |()| {
+        let result = Simulation::new(1).run(in_parallel(16, [(); 1000].iter(), |()| {
             begun.set(begun.get() + 1);
             async { Err(StoreError::DiskFull) }
         }));
-        assert!(result.is_err() && begun.get() <= SYNCS_IN_FLIGHT);
+        assert!(result.is_err() && begun.get() <= 16);
     }
 }

@@ -112,6 +112,11 @@ impl JournalFiles {
         Some(place)
     }
 
+    /// Whether the file in use is the last: once it is full, the next frame waits for a checkpoint.
+    pub(crate) fn are_short(&self) -> bool {
+        self.state.borrow().free.is_empty()
+    }
+
     /// Frees the files that hold nothing behind `upto`.
     pub(crate) fn free_upto(&self, upto: CommitSeq) {
         let mut state = self.state.borrow_mut();

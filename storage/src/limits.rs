@@ -76,6 +76,8 @@ pub const SMALL_FLUSH_BYTES: usize = 64 << 10;
 pub const AHEAD_FLUSHES: u64 = 8;
 /// A partition with this much unflushed is flushed without waiting for a checkpoint.
 pub const EAGER_FLUSH_BYTES: usize = 1 << 20;
+/// Partitions flushed at the same time by a checkpoint that has to hurry.
+pub const FLUSHES_IN_FLIGHT: usize = 4;
 /// Segments begun, synced, or given their index at the same time by a checkpoint.
 pub const SYNCS_IN_FLIGHT: usize = 16;
 /// One read of a scan (journal headers, an index being rebuilt).
@@ -98,11 +100,11 @@ pub const MAX_INDEX_ENTRIES: usize = (MAX_SEGMENT_POSITION / INDEX_INTERVAL_BYTE
 /// Partitions named by one checkpoint: what a larger count claims is not believed.
 pub const MAX_CHECKPOINT_PARTITIONS: usize = 1 << 20;
 
-/// Memory of one shard's storage at the defaults: log memory, cold reads in flight and kept, a flush buffer.
+/// Memory of one shard's storage at the defaults: log memory, cold reads in flight and kept, flush buffers.
 pub const DEFAULT_MEMORY_BYTES: usize = DEFAULT_TAIL_BYTES as usize
     + MAX_COLD_READS * COLD_READ_BYTES
     + READ_CACHE_BYTES
-    + FLUSH_WRITE_BYTES
+    + FLUSHES_IN_FLIGHT * FLUSH_WRITE_BYTES
     + MAX_FRAME_BYTES;
 
 /// One past the last byte a segment can have: the bound and one batch of the largest kind with its envelope.
