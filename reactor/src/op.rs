@@ -39,6 +39,8 @@ pub(crate) enum Op {
     Sync { fd: RawFd, data_only: bool },
     /// fallocate(2), mode 0
     Allocate { fd: RawFd, offset: u64, len: u64 },
+    /// ftruncate(2); `EINVAL` where the kernel's ring has none
+    Truncate { fd: RawFd, len: u64 },
     /// statx(2) of an open file, or of a path if there is none.
     Stat { fd: Option<RawFd>, path: CString, found: Metadata },
     /// mkdir(2)

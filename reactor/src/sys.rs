@@ -75,7 +75,7 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
 }
 
-/// Sets a file's length. By a call, because the ring's operation came only with Linux 6.9.
+/// Sets a file's length.
 pub(crate) fn truncate(fd: RawFd, len: u64) -> io::Result<()> {
     let len = libc::off_t::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
     // SAFETY: the call takes no pointers.

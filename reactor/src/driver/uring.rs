@@ -329,6 +329,7 @@ fn prepare(op: &mut Op, scratch: &mut Scratch) -> squeue::Entry {
             opcode::Fsync::new(Fd(*fd)).flags(flags).build()
         }
         Op::Allocate { fd, offset, len } => opcode::Fallocate::new(Fd(*fd), *len).offset(*offset).build(),
+        Op::Truncate { fd, len } => opcode::Ftruncate::new(Fd(*fd), *len).build(),
         Op::Stat { fd, path, .. } => {
             let flags = if fd.is_some() { libc::AT_EMPTY_PATH } else { 0 };
             let folder = fd.map_or(here, Fd);

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use crate::buffer::DIRECT_ALIGN;
-use crate::core;
 use crate::descriptor::Descriptor;
 use crate::op::{Gather, Op, Operation};
 use crate::sim::mutant;
@@ -247,17 +246,17 @@ impl File {
         Operation::start(Op::Allocate { fd: self.descriptor.raw(), offset, len }).await.0.map(drop)
     }
 
-    /// Sets the length in bytes (ftruncate(2)). A plain call: the ring's operation came only with Linux 6.9. It
-    /// can wait for the file system's journal, so keep it off latency-critical paths.
+    /// Sets the length in bytes (ftruncate(2)). Before Linux 6.9, whose ring is the first to have it, this is a call that this thread
+    /// makes: giving many blocks back, or discarding them, may take tens of milliseconds.
     ///
     /// # Errors
     /// Those of ftruncate(2).
     pub async fn truncate(&self, len: u64) -> io::Result<()> {
         let fd = self.descriptor.raw();
-        core::with(|core| match core.machine() {
-            Some(machine) => machine.truncate(fd, len),
-            None => sys::truncate(fd, len),
-        })
+        match Operation::start(Op::Truncate { fd, len }).await.0 {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => sys::truncate(fd, len),
+            result => result.map(drop),
+        }
     }
 
     /// Whether the page cache is gone around: it was asked for, and the file system did not refuse.

@@ -24,6 +24,7 @@ pub(super) fn describe(machine: &Machine, op: &Op, target: Option<OpenFile>, res
         }
         Op::Sync { .. } => format!("sync {}", file()),
         Op::Allocate { offset, len, .. } => format!("allocate {} at {offset}, {len} bytes", file()),
+        Op::Truncate { len, .. } => format!("truncate {} to {len} bytes", file()),
         Op::Stat { fd: Some(_), .. } => format!("stat {}", file()),
         Op::Stat { fd: None, path, .. } => format!("stat {}", text(path)),
         Op::MakeDir { path } => format!("make folder {}", text(path)),

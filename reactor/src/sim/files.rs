@@ -40,9 +40,11 @@ fn usual_nanos(op: &Op) -> u64 {
 /// The descriptor that `op` is carried out on, if it is an operation on an open file.
 pub(super) fn descriptor(op: &Op) -> Option<RawFd> {
     match op {
-        Op::Read { fd, .. } | Op::Write { fd, .. } | Op::Sync { fd, .. } | Op::Allocate { fd, .. } => {
-            Some(*fd)
-        }
+        Op::Read { fd, .. }
+        | Op::Write { fd, .. }
+        | Op::Sync { fd, .. }
+        | Op::Allocate { fd, .. }
+        | Op::Truncate { fd, .. } => Some(*fd),
         Op::Stat { fd, .. } => *fd,
         _ => None,
     }
@@ -77,6 +79,9 @@ pub(super) fn perform(machine: &Machine, op: &mut Op, target: Result<OpenFile, E
         Op::Sync { .. } => target.and_then(|file| done(machine.disk().with(|disk| disk.sync(file.inode)))),
         Op::Allocate { offset, len, .. } => {
             target.and_then(|file| done(machine.disk().with(|disk| disk.allocate(file.inode, *offset, *len))))
+        }
+        Op::Truncate { len, .. } => {
+            target.and_then(|file| done(machine.disk().with(|disk| disk.truncate(file.inode, *len))))
         }
         Op::Stat { fd, path: name, found } => machine.disk().with(|disk| {
             let inode = match fd {

@@ -113,11 +113,6 @@ impl Machine {
         EPOCH_MS + (self.world.nanos() / 1_000_000) as i64 + self.host.clock_skew_ms.get()
     }
 
-    pub(crate) fn truncate(&self, fd: RawFd, len: u64) -> io::Result<()> {
-        let result = self.file(fd).and_then(|file| self.disk().with(|disk| disk.truncate(file.inode, len)));
-        result.map_err(io::Error::from_raw_os_error)
-    }
-
     pub(crate) fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.disk().with(|disk| disk.list(path)).map_err(io::Error::from_raw_os_error)
     }
