@@ -1,6 +1,9 @@
 //! A producer's lane to one partition: takes its batches in order, keeps some in flight, and brings every one to an outcome.
 //!
 //! The order of batches is `window`'s; the lane adds the link, the clock and the accumulator.
+//!
+//! Invariant: whoever tells an open lane something serves it in the same call (`wake`), be it the engine with its handles locked or the
+//! link. So serving a lane comes back to neither: it puts bytes into the link's session, and settles batches.
 
 use std::sync::Arc;
 
@@ -231,7 +234,7 @@ impl Lane {
     }
 
     /// A batch that asked for no ack has left: that is all that will be known of it.
-    pub fn departed(self: &Arc<Self>, flight: u64) {
+    pub fn departed(&self, flight: u64) {
         self.settle(|state, settled| state.window.answer(flight, Answer::Accepted(NO_OFFSET), settled));
     }
 
@@ -241,18 +244,18 @@ impl Lane {
         self.changed.notify_all();
     }
 
-    /// A batch was answered, or its link was lost.
-    pub fn answer(self: &Arc<Self>, flight: u64, answer: Result<Reply, Trouble>) {
+    /// A batch was answered, or its link was lost. The lane must be woken once all that came together is told: with only half of
+    /// it known, it might send what must not be sent behind the other half.
+    pub fn answer(&self, flight: u64, answer: Result<Reply, Trouble>) {
         self.settle(|state, settled| state.answer(flight, answer, settled));
     }
 
-    fn settle(self: &Arc<Self>, answer: impl FnOnce(&mut State, &mut Settled<Finished>)) {
+    fn settle(&self, answer: impl FnOnce(&mut State, &mut Settled<Finished>)) {
         let mut settled = Settled::new();
         answer(&mut self.state.lock(), &mut settled);
         for (finished, result) in settled {
             finished.batch.settle(result);
         }
-        self.wake();
     }
 
     /// Fails what has waited for too long.

@@ -72,6 +72,8 @@ pub(crate) struct Link {
     /// The lanes that send without an ack, by handle: an error does not say whose batch it was.
     unacked: Lock<BTreeMap<u32, Weak<Lane>>>,
     subscriptions: Lock<BTreeMap<u32, Arc<Subscription>>>,
+    /// Empty, and with memory for the lanes of the next answers.
+    answered: Lock<Vec<Arc<Lane>>>,
     ended: AtomicBool,
 }
 
@@ -110,6 +112,7 @@ impl Link {
             leaving: Lock::default(),
             unacked: Lock::default(),
             subscriptions: Lock::default(),
+            answered: Lock::default(),
             ended: AtomicBool::new(false),
         });
         runtime.carry(address, Arc::clone(&link));
@@ -249,7 +252,7 @@ impl Link {
         }
         let received = self.session.lock().receive(now(), bytes);
         // What came before a bad frame counts.
-        self.dispatch();
+        self.tell(|lanes| self.dispatch(lanes));
         if let Err(error) = received {
             self.end(End::Session(error));
         }
@@ -274,12 +277,20 @@ impl Link {
 
     /// The socket has taken the output, or has failed.
     pub fn sent(&self, result: std::io::Result<()>) {
-        let mut leaving = std::mem::take(&mut *self.leaving.lock());
-        leaving.drain(..).for_each(|token| token.departed(result.is_ok()));
-        *self.leaving.lock() = leaving;
         if let Err(error) = result {
-            self.end(End::Io(error));
+            return self.end(End::Io(error));
         }
+        let mut leaving = std::mem::take(&mut *self.leaving.lock());
+        self.tell(|lanes| leaving.drain(..).for_each(|token| token.departed(lanes)));
+        *self.leaving.lock() = leaving;
+    }
+
+    /// Tells what came together, and only then wakes the lanes that it was for.
+    fn tell(&self, tell: impl FnOnce(&mut Vec<Arc<Lane>>)) {
+        let mut lanes = std::mem::take(&mut *self.answered.lock());
+        tell(&mut lanes);
+        lanes.drain(..).for_each(|lane| lane.wake());
+        *self.answered.lock() = lanes;
     }
 
     /// Looks at the clock often enough for the time-outs, seldom enough to cost nothing. One late look ends nothing: if this
@@ -304,13 +315,15 @@ impl Link {
         }
     }
 
-    fn dispatch(&self) {
+    fn dispatch(&self, lanes: &mut Vec<Arc<Lane>>) {
         loop {
             let event = self.session.lock().next_event();
             match event {
                 None => return,
-                Some(Event::Reply { token, reply }) => token.answer(Ok(reply)),
-                Some(Event::Refused { token, refusal }) => token.answer(Err(Trouble::Refused(refusal))),
+                Some(Event::Reply { token, reply }) => token.answer(Ok(reply), lanes),
+                Some(Event::Refused { token, refusal }) => {
+                    token.answer(Err(Trouble::Refused(refusal)), lanes);
+                }
                 Some(Event::Delivery { subscription, payload, .. }) => {
                     let receiver = self.subscriptions.lock().get(&subscription).cloned();
                     receiver.inspect(|receiver| receiver.deliver(&payload));
@@ -346,19 +359,24 @@ impl Link {
         } else {
             *self.failure.lock() = Some(end);
         }
-        let lost = self.session.lock().end();
-        for request in lost {
-            request.token.answer(Err(Trouble::Lost { sent: request.sent }));
-        }
         let subscriptions = std::mem::take(&mut *self.subscriptions.lock());
         subscriptions.into_values().for_each(|subscription| subscription.wake());
-        // Its carrier stops in the middle of a send.
-        let leaving = std::mem::take(&mut *self.leaving.lock());
-        leaving.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: true })));
-        let unsent = std::mem::take(&mut *self.departing.lock());
-        unsent.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: false })));
+        self.tell(|lanes| self.give_back(lanes));
         self.settled.notify_all();
         self.output.notify_all();
+    }
+
+    /// Every batch that has no answer, to its lane.
+    fn give_back(&self, lanes: &mut Vec<Arc<Lane>>) {
+        let lost = self.session.lock().end();
+        for request in lost {
+            request.token.answer(Err(Trouble::Lost { sent: request.sent }), lanes);
+        }
+        // The carrier stops in the middle of a send.
+        let leaving = std::mem::take(&mut *self.leaving.lock());
+        leaving.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: true }), lanes));
+        let unsent = std::mem::take(&mut *self.departing.lock());
+        unsent.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: false }), lanes));
     }
 }
 
@@ -391,20 +409,30 @@ impl fmt::Display for End {
 }
 
 impl Token {
-    /// A batch that nobody answers has left, or may have.
-    fn departed(self, whole: bool) {
-        match self {
-            Token::Batch { lane, flight } if whole => lane.departed(flight),
-            token => token.answer(Err(Trouble::Lost { sent: true })),
+    /// A batch that nobody answers has left.
+    fn departed(self, lanes: &mut Vec<Arc<Lane>>) {
+        if let Token::Batch { lane, flight } = self {
+            lane.departed(flight);
+            note(lane, lanes);
         }
     }
 
-    fn answer(self, answer: Result<Reply, Trouble>) {
+    fn answer(self, answer: Result<Reply, Trouble>, lanes: &mut Vec<Arc<Lane>>) {
         match self {
             // An asker that is gone does not want its answer.
             Token::Asker(asker) => drop(asker.send(answer)),
-            Token::Batch { lane, flight } => lane.answer(flight, answer),
+            Token::Batch { lane, flight } => {
+                lane.answer(flight, answer);
+                note(lane, lanes);
+            }
         }
+    }
+}
+
+/// A lane that is told of several batches comes once where they stand in a row.
+fn note(lane: Arc<Lane>, lanes: &mut Vec<Arc<Lane>>) {
+    if !lanes.last().is_some_and(|last| Arc::ptr_eq(last, &lane)) {
+        lanes.push(lane);
     }
 }
 

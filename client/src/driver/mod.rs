@@ -1,6 +1,6 @@
 //! The driver: takes commands and doorbells, and keeps the producers' lanes and the consumers' subscriptions.
 //!
-//! The ways through it: a doorbell wakes the lanes of the partitions that have something new (`lane`), which take batches and send them
+//! The ways through it: a doorbell serves the lanes of the partitions that have something new (`lane`): they take batches and send them
 //! over the link to the right shard (`pool`, `link`); what the link receives settles the acks and goes into inboxes (`subscription`).
 //! `runtime` says where all this runs.
 

@@ -135,6 +135,20 @@ fn a_refused_batch_that_was_overtaken_fails_instead_of_breaking_the_order() {
 }
 
 #[test]
+fn answers_that_come_together_are_heard_out_before_anything_new_is_sent() {
+    // The third batch, sent on the first answer alone, would overtake the second.
+    let broker = FakeBroker::start(1, |seen| match (seen.kind, seen.nth) {
+        (Kind::Produce, 0) => Verdict::ServeAndWait,
+        (Kind::Produce, 1) => Verdict::Refuse(ErrorCode::Overloaded),
+        _ => Verdict::Serve,
+    });
+    let producer = producer(&broker, |builder| one_record_batches(builder).max_in_flight(2));
+    let results: Vec<_> = burst(&producer, 6).into_iter().map(Delivery::wait).collect();
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(values(&broker, 0), numbers(6));
+}
+
+#[test]
 fn a_batch_that_is_refused_for_good_fails_alone() {
     let broker = FakeBroker::start(1, |seen| match (seen.kind, seen.nth) {
         (Kind::Produce, 1) => Verdict::Refuse(ErrorCode::InvalidBatch),

@@ -36,6 +36,8 @@ pub struct Seen {
 /// What the script wants done with a frame.
 pub enum Verdict {
     Serve,
+    /// Do it, and let the answer leave with the next one.
+    ServeAndWait,
     Refuse(ErrorCode),
     /// Close the connection and do nothing.
     Cut,
@@ -181,6 +183,8 @@ struct Connection {
     /// Close it behind what is in the output.
     closing: Cell<bool>,
     stalled: Cell<bool>,
+    /// What is put into the output does not leave yet.
+    waiting: Cell<bool>,
     more: Notify,
     subscriptions: RefCell<BTreeMap<u32, Flow>>,
 }
@@ -278,6 +282,7 @@ impl Connection {
             output: RefCell::default(),
             closing: Cell::new(false),
             stalled: Cell::new(false),
+            waiting: Cell::new(false),
             more: Notify::new(),
             subscriptions: RefCell::default(),
         });
@@ -335,6 +340,12 @@ impl Connection {
         match verdict {
             Verdict::Serve => {
                 self.serve(world, frame);
+                true
+            }
+            Verdict::ServeAndWait => {
+                self.waiting.set(true);
+                self.serve(world, frame);
+                self.waiting.set(false);
                 true
             }
             Verdict::Refuse(code) => {
@@ -487,6 +498,8 @@ impl Connection {
 
     fn send(&self, frame: Bytes) {
         self.output.borrow_mut().push(frame);
-        self.more.notify_all();
+        if !self.waiting.get() {
+            self.more.notify_all();
+        }
     }
 }
