@@ -28,6 +28,7 @@ const OFTEN: &[&str] = &[
     "connection half closed",
     // What the storage goes through.
     "segment rolled",
+    "zeros written ahead",
     "checkpoint made",
     "journal file recycled",
     "journal file taken over",

@@ -4,30 +4,32 @@
 //! write. For many partitions with a little each that is most of what a checkpoint costs. So a small flush that has to move the end moves it
 //! further, by zeros; those that follow are plain overwrites.
 //!
-//! Invariant: between two checkpoints no more zeros are written than a journal file has bytes. Partitions that get none have their
-//! turn at the next one, so a thousand that began together do not need new zeros together.
+//! Invariants:
+//! - A checkpoint writes no more zeros than a journal file has bytes. Partitions that get none have their turn at the next one, so a
+//!   thousand that began together do not need new zeros together.
+//! - None are written where space is short: others need it more.
 
 use std::cell::Cell;
 
 use bytes::Bytes;
 
-use crate::limits::{AHEAD_FLUSHES, BLOCK_BYTES};
+use crate::limits::{AHEAD_FLUSHES, BLOCK_BYTES, FLUSH_WRITE_BYTES};
 
-/// How many zeros may still be written until the next checkpoint.
+/// How many zeros the checkpoint under way may still write.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
     left: Cell<u64>,
 }
 
 impl Ahead {
-    /// A checkpoint begins, which may write that many bytes of zeros.
-    pub(crate) fn renew(&self, bytes: u64) {
+    /// That many bytes of zeros may be written from now on.
+    pub(crate) fn set(&self, bytes: u64) {
         self.left.set(bytes);
     }
 
-    /// How many bytes of zeros to write behind a flush of `bytes`: all that it wants, or none.
-    pub(crate) fn take(&self, bytes: u64) -> u64 {
-        let wanted = bytes * AHEAD_FLUSHES;
+    /// How many bytes of zeros to write behind a flush of `bytes`, at most `room`: all that it wants, or none.
+    pub(crate) fn take(&self, bytes: u64, room: u64) -> u64 {
+        let wanted = (bytes * AHEAD_FLUSHES).min((FLUSH_WRITE_BYTES as u64).saturating_sub(bytes)).min(room);
         match self.left.get().checked_sub(wanted) {
             Some(left) => {
                 self.left.set(left);

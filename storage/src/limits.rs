@@ -70,9 +70,10 @@ pub const MAX_SEGMENT_BYTES: u64 = 2 << 30;
 /// One write of a flush ends at the first entry that reaches this. A commit's sync flushes the whole device, with what a
 /// flush has just written: 1 MiB at a time held commits up for 2 ms.
 pub const FLUSH_WRITE_BYTES: usize = 256 << 10;
-/// A flush of no more than this, the whole of it, may write zeros behind itself for those that follow.
+/// A flush of no more than this, the whole of it, may write zeros behind itself for those that follow, up to [`FLUSH_WRITE_BYTES`] with
+/// them.
 pub const SMALL_FLUSH_BYTES: usize = 64 << 10;
-/// For how many flushes of the same size those zeros do.
+/// For how many flushes of the same size those zeros do at most.
 pub const AHEAD_FLUSHES: u64 = 8;
 /// A partition with this much unflushed is flushed without waiting for a checkpoint.
 pub const EAGER_FLUSH_BYTES: usize = 1 << 20;
@@ -104,7 +105,8 @@ pub const MAX_CHECKPOINT_PARTITIONS: usize = 1 << 20;
 pub const DEFAULT_MEMORY_BYTES: usize = DEFAULT_TAIL_BYTES as usize
     + MAX_COLD_READS * COLD_READ_BYTES
     + READ_CACHE_BYTES
-    + FLUSHES_IN_FLIGHT * FLUSH_WRITE_BYTES
+    // One write ends at the first entry that reaches the bound.
+    + FLUSHES_IN_FLIGHT * (FLUSH_WRITE_BYTES + DEFAULT_BYPASS_BYTES)
     + MAX_FRAME_BYTES;
 
 /// One past the last byte a segment can have: the bound and one batch of the largest kind with its envelope.
@@ -131,6 +133,8 @@ const _: () = assert!(MAX_JOURNAL_FILE_BYTES <= u32::MAX as u64);
 const _: () = assert!(2 * DEFAULT_JOURNAL_FILE_BYTES <= DEFAULT_TAIL_BYTES);
 // A partition is flushed before it alone fills log memory.
 const _: () = assert!(EAGER_FLUSH_BYTES <= DEFAULT_TAIL_BYTES as usize);
+// A small flush has room for zeros in its write.
+const _: () = assert!(2 * SMALL_FLUSH_BYTES <= FLUSH_WRITE_BYTES);
 const _: () = assert!(MAX_SEGMENT_POSITION <= u32::MAX as u64);
 const _: () = assert!(MAX_READ_SLICES <= 1024);
 const _: () = assert!(DEFAULT_MEMORY_BYTES <= 256 << 20);

@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use ringlog_protocol::TopicName;
 use ringlog_protocol::batch::{BatchHeader, check_for_produce};
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_reactor::{Notified, Notify, fs};
+use ringlog_reactor::{Notified, Notify, fs, yield_now};
 
 use crate::bulk;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
@@ -78,7 +78,7 @@ pub(crate) struct Inner {
     pub(crate) room: Notify,
     /// Something is to be flushed, a checkpoint is due, or the store is closing.
     pub(crate) flush_wake: Notify,
-    /// Held by whoever flushes or checkpoints.
+    /// Held by whoever flushes or checkpoints, be it several partitions at the same time.
     pub(crate) flush_lock: Permits,
     pub(crate) checkpoint_due: Cell<bool>,
     /// Files that retention has let go, until a checkpoint has the new start offsets and they are removed.
@@ -131,6 +131,10 @@ impl Inner {
             closing: Cell::new(false),
             closed: Cell::new(false),
         }
+    }
+
+    pub(crate) fn is_disk_full(&self) -> bool {
+        *self.health.borrow() == Health::DiskFull
     }
 
     pub(crate) fn failure(&self) -> Option<StoreFailure> {
@@ -290,6 +294,8 @@ impl Store {
         self.inner.committed.notify_all();
         partition.activity().left().await;
         partition.forget_segments();
+        // The files are closed at the end of this turn.
+        yield_now().await;
         let dir = partition.dir();
         fs::remove_dir_all(dir).await.map_err(StoreError::io("removing", dir))
     }

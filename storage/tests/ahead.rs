@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use common::{Broker, Model};
 use ringlog_reactor::sim::{DiskFaults, SimDisk, Simulation};
-use ringlog_reactor::{fs, sleep};
-use ringlog_storage::Health;
+use ringlog_reactor::{fs, timeout};
 use ringlog_storage::limits::BLOCK_BYTES;
 
 const PARTITIONS: u32 = 8;
@@ -73,29 +72,41 @@ fn most_small_flushes_move_no_end_of_file_and_a_sealed_segment_has_no_zeros_behi
 }
 
 #[test]
-fn where_there_is_no_space_for_zeros_the_flush_goes_without() {
+fn where_space_is_short_no_zeros_are_written_and_those_that_were_are_given_back() {
     let simulation = Simulation::new(5);
     let disk = simulation.disk();
-    simulation.run(async {
+    let (mut broker, model) = simulation.run(async {
         let (mut broker, mut model) = (broker().await, Model::default());
+        broker.specs.iter_mut().for_each(|spec| spec.config.segment_bytes = 4 << 20);
         let started = broker.start(1).await;
-        // Until all journal files are made.
-        sleep(Duration::from_secs(1)).await;
-        let (store, partition) = started.partition(0);
-        for _ in 0..12 {
-            model.append(&started, 0, 900).await;
+        let store = started.stores[0].clone();
+        while store.stats().ahead_bytes < 3 * broker.journal_file_bytes {
+            for partition in 0..PARTITIONS {
+                model.append(&started, partition, 900).await;
+            }
         }
-        // A new segment of a header and 12 KiB, and the checkpoint.
-        disk.set_faults(DiskFaults {
-            full_after_bytes: Some(10 * BLOCK_BYTES as u64),
-            ..DiskFaults::default()
-        });
-        store.shutdown().await.expect("there is space for what has to be written");
-        assert_eq!((store.health(), store.stats().ahead_bytes), (Health::Ok, 0));
-        assert_eq!(segments(&disk, &broker, 0)[0].1, 4 * BLOCK_BYTES as u64, "nothing is kept of the zeros");
-        drop((started, partition, store));
+        // Not even a checkpoint's data has room now, but in the place of those zeros.
+        disk.set_faults(DiskFaults { full_after_bytes: Some(0), ..DiskFaults::default() });
+        let before = store.stats();
+        let more = async {
+            while store.stats().checkpoints == before.checkpoints {
+                for partition in 0..PARTITIONS {
+                    model.append(&started, partition, 900).await;
+                }
+            }
+        };
+        timeout(Duration::from_secs(60), more).await.expect("the disk is full no longer");
+        assert_eq!(store.stats().ahead_bytes, before.ahead_bytes);
+        (broker, model)
+    });
+    for state in ["no space for zeros ahead", "space ahead given back"] {
+        assert!(simulation.reached().contains_key(state), "{state}");
+    }
+    simulation.crash();
+    disk.set_faults(DiskFaults::default());
+    Simulation::with_disk(6, disk).run(async {
         let started = broker.start(1).await;
         model.check(&started).await;
+        started.shutdown().await;
     });
-    assert!(simulation.reached().contains_key("no space for zeros ahead"));
 }

@@ -1,7 +1,7 @@
 //! From the tail into segments.
 //!
 //! Invariants:
-//! - One flush of a partition runs at a time: the caller holds the shard's flush lock.
+//! - One flush of a partition runs at a time: the caller holds the shard's flush lock, under which several partitions may be flushed.
 //! - Only durable entries are flushed, so segments hold nothing that may not be read.
 //! - What is to be synced is noted before the sync begins: bytes written meanwhile wait for the next.
 
@@ -113,6 +113,16 @@ impl Partition {
     pub(crate) async fn roll_for_bypass(&self) -> Result<(), StoreError> {
         self.roll().await?;
         self.sync().await
+    }
+
+    /// Gives back what the active segment was given ahead of its entries. The caller holds the flush lock, without which no bypass begins
+    /// to write; one under way needs its space.
+    pub(crate) async fn give_back_space(&self) -> Result<(), StoreError> {
+        let Some(_working) = self.activity.enter() else { return Ok(()) };
+        match self.active_segment() {
+            Some(active) if !self.is_bypassing() => active.give_back_space().await,
+            _ => Ok(()),
+        }
     }
 
     /// Whether a sync would change what a checkpoint can say.

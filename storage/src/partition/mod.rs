@@ -321,8 +321,9 @@ impl Partition {
         self.runs_wake.notify_all();
     }
 
-    /// Closes the files of a deleted partition that nobody works in any more. Whoever closes a file last that was removed gives its blocks
-    /// back to the file system, and that must not be this core, when a client lets go of its handle: it may take long.
+    /// Closes the files of a deleted partition that nobody works in any more; a read under way may keep one for as long as it lasts.
+    /// Whoever closes a file last that was removed gives its blocks back to the file system, and that must not be this core, when
+    /// a client lets go of its handle: it may take long.
     pub(crate) fn forget_segments(&self) {
         self.segments.borrow_mut().clear();
     }

@@ -1,8 +1,8 @@
 //! Entries into a segment: whole blocks, large writes, no sync of their own.
 //!
 //! Invariants:
-//! - A write begins at `written` and ends at a block's end, so no block is written twice, but after a write that failed for
-//!   lack of space: nothing stands there yet that anybody was told about.
+//! - A write begins at `written` and ends at a block's end, so no block that holds an entry is written again, but after a write that
+//!   failed for lack of space: nothing stands there yet that anybody was told about. Behind `written` there may be zeros.
 //! - A new segment's folder entry is synced before the segment is used, a sealed one's bytes before the next begins.
 
 use std::rc::Rc;
@@ -85,8 +85,7 @@ impl Segment {
         let bytes = block_run.len() as u64;
         let file = self.file().await.map_err(|error| self.write_error(error))?;
         let block_run = block_run.freeze();
-        let zeros = ahead.map_or(0, |ahead| self.zeros_behind(from + bytes, bytes, ahead, most));
-        if zeros == 0 || !self.write_with_zeros(&file, &block_run, from, zeros).await? {
+        if !self.write_with_zeros(&file, &block_run, ahead, most).await? {
             let write = async move { file.write_at(vec![block_run], from, Sync::None).await };
             if mutant("sync-races-write") {
                 spawn(write).detach();
@@ -107,35 +106,53 @@ impl Segment {
         Ok(())
     }
 
-    /// How many zeros to write behind a small flush that ends at `end`.
-    fn zeros_behind(&self, end: u64, bytes: u64, ahead: &Ahead, most: u64) -> u64 {
-        let room = round_up_position(most).saturating_sub(end);
-        if end <= self.zeroed.get() || room == 0 { 0 } else { ahead.take(bytes).min(room) }
-    }
-
-    /// False if there is no space for the zeros. Then nothing is written.
+    /// Writes entries that move the end of the file, and zeros behind them. False if there are to be none, or no space is there
+    /// for them: then nothing is written.
     async fn write_with_zeros(
         &self,
         file: &File,
         block_run: &Bytes,
-        from: u64,
-        zeros: u64,
+        ahead: Option<&Ahead>,
+        most: u64,
     ) -> Result<bool, StoreError> {
-        let pieces = std::iter::once(block_run.clone()).chain(ahead::zeros(zeros)).collect();
+        let (from, bytes) = (self.written(), block_run.len() as u64);
+        let end = from + bytes;
+        let Some(ahead) = ahead.filter(|_| end > self.zeroed.get()) else { return Ok(false) };
+        let zeros = ahead.take(bytes, round_up_position(most).saturating_sub(end));
+        if zeros == 0 {
+            return Ok(false);
+        }
+        let over = if mutant("zeros-over-entries") { BLOCK } else { 0 };
+        let entries = block_run.slice(..(bytes - over) as usize);
+        let pieces = std::iter::once(entries).chain(ahead::zeros(over + zeros)).collect();
         let written = file.write_at(pieces, from, Sync::None).await;
         match written.map_err(StoreError::io("writing", self.path())) {
             Ok(()) => {
-                self.zeroed.set(from + block_run.len() as u64 + zeros);
+                reached("zeros written ahead");
+                self.zeroed.set(end + zeros);
                 add(&self.context.counters.ahead_bytes, zeros);
                 Ok(true)
             }
             Err(error) if error.is_disk_full() => {
                 reached("no space for zeros ahead");
+                ahead.set(0);
                 self.give_back(file, from).await?;
                 Ok(false)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Gives back the space behind what is written, as far as this start knows of any.
+    pub(crate) async fn give_back_space(&self) -> Result<(), StoreError> {
+        let written = self.written();
+        let has_allocated = (written + 1..u64::MAX).contains(&self.allocated.get());
+        if self.is_sealed() || !(has_allocated || self.zeroed.get() > written) {
+            return Ok(());
+        }
+        reached("space ahead given back");
+        let file = self.file().await.map_err(|error| self.write_error(error))?;
+        self.give_back(&file, written).await
     }
 
     /// Gives up the space behind `position`, where nothing is written yet. Others need it more.
@@ -184,7 +201,7 @@ impl Segment {
     /// Writes whole blocks at `position`, and waits until they are on stable storage. What came of it is not known after an
     /// error, and it must not be tried again.
     pub(crate) async fn write_synced(&self, pieces: Vec<Bytes>, position: u64) -> Result<(), StoreError> {
-        assert!(position >= self.written() && position.is_multiple_of(BLOCK), "nothing is written twice");
+        assert!(position >= self.written() && position.is_multiple_of(BLOCK), "no entry is written over");
         let file = self.file().await.map_err(|error| self.write_error(error))?;
         let sync = if mutant("mark-before-sync") { Sync::None } else { Sync::Data };
         file.write_at(pieces, position, sync).await.map_err(StoreError::io(SYNCING, self.path()))
