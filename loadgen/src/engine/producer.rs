@@ -256,16 +256,21 @@ impl<A: Future<Output = Result<(), TargetError>> + Unpin + 'static> Flow<A> {
     async fn collect_beside(&self, publishing: impl Future<Output = ()>) {
         let mut publishing = pin!(publishing);
         let mut collectors = FuturesUnordered::new();
+        let mut collect = |context: &mut Context<'_>| {
+            let waiting = self.outstanding.get();
+            let begun = self.uncollected.take();
+            collectors.extend(begun.into_iter().map(|lane| self.collect(lane)));
+            while let Poll::Ready(Some(())) = collectors.poll_next_unpin(context) {}
+            self.outstanding.get() < waiting
+        };
         poll_fn(|context| {
-            loop {
-                let begun = self.uncollected.take();
-                collectors.extend(begun.into_iter().map(|lane| self.collect(lane)));
-                while let Poll::Ready(Some(())) = collectors.poll_next_unpin(context) {}
-                let published = publishing.as_mut().poll(context);
-                if published.is_ready() || self.uncollected.borrow().is_empty() {
-                    return published;
-                }
+            collect(context);
+            let published = publishing.as_mut().poll(context);
+            // What was begun just now waits for its ack from here on. Not polled on the spot: publishing ends its bursts by a yield.
+            if published.is_pending() && collect(context) {
+                context.waker().wake_by_ref();
             }
+            published
         })
         .await;
     }
