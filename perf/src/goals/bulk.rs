@@ -276,7 +276,7 @@ impl<'a> DiskBulkCase<'a> {
 
 impl Case for DiskBulkCase<'_> {
     fn rows(&self) -> Vec<Row> {
-        vec![
+        let mut rows = vec![
             Row {
                 goal: 9,
                 what: "ack disk, bulk, 1 MiB batches, 1 partition / S",
@@ -289,7 +289,9 @@ impl Case for DiskBulkCase<'_> {
                 limit: Limit::AtLeast(0.45),
                 ratio: |limits, ours| ours.get("bulk journaled, MB/s") / limits.get(S),
             },
-            // S goes over the same written blocks again and again; a log never does.
+        ];
+        // S goes over the same written blocks again and again; a log never does.
+        let new_file = [
             Row {
                 goal: 9,
                 what: "ack disk, bulk / fio's synced writes into a new file",
@@ -302,7 +304,9 @@ impl Case for DiskBulkCase<'_> {
                 limit: Limit::None,
                 ratio: |limits, ours| ours.get("bulk journaled, MB/s") / limits.get(S_NEW),
             },
-        ]
+        ];
+        rows.extend(new_file.into_iter().filter(|_| self.has_fio));
+        rows
     }
 
     fn reference(&mut self) -> Result<Sample, Failure> {
