@@ -28,7 +28,6 @@ const OFTEN: &[&str] = &[
     "connection half closed",
     // What the storage goes through.
     "segment rolled",
-    "zeros written ahead",
     "checkpoint made",
     "journal file recycled",
     "journal file taken over",

@@ -111,8 +111,6 @@ pub const MUTANTS: &[Mutant] = &[
     // Segments.
     mutant("sync-races-write", "a segment is synced while a write into it is under way", "1 acked")
         .found_by(Finder::Storage),
-    mutant("zeros-over-entries", "the zeros behind a small flush begin a block too early", "1 acked")
-        .found_by(Finder::Storage),
     mutant("sealed-unsynced", "a full segment is sealed without a sync", "1 acked"),
     mutant("segment-entry-unsynced", "a new segment's folder is not synced", "1 acked"),
     mutant("partition-folder-unsynced", "a new partition's folders are not synced", "1 acked"),

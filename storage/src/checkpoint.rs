@@ -141,12 +141,6 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
         return Err(failure.into());
     }
     inner.checkpoint_due.set(false);
-    // What is written ahead now is of no use to the next start, and to nobody where space is short.
-    let is_short = inner.is_disk_full();
-    inner.shared.ahead.set(if clean || is_short { 0 } else { inner.config.journal_file_bytes });
-    if is_short {
-        give_back_space(inner).await?;
-    }
     let upto = {
         let mut journal = inner.journal.borrow_mut();
         journal.memory().take_growth();
@@ -169,15 +163,6 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
     inner.files.free_upto(upto);
     reached("checkpoint made");
     count(&inner.shared.counters.checkpoints);
-    Ok(())
-}
-
-/// Gives the file system back what segments were given ahead of their records.
-async fn give_back_space(inner: &Inner) -> Result<(), StoreError> {
-    let partitions: Vec<_> = inner.partitions.borrow().values().cloned().collect();
-    for partition in partitions {
-        partition.give_back_space().await?;
-    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 //! - [`Store::append`] → `journal` (one open frame, in `memory`) → `commit` (one synced write) → [`Store::committed`].
 //! - Large batches: [`Store::append_owned`] → `partition::runs` → `bulk` (written into their segment, then a mark in the journal).
 //! - [`Partition::read`] → `partition::tail` or `segment::read` through `cache`.
-//! - `checkpoint` flushes tails into segments (`partition::flush`, `segment::write`, zeros `ahead`), syncs them and frees `journal_files`.
+//! - `checkpoint` flushes tails into segments (`partition::flush`, `segment::write`), syncs them and frees `journal_files`.
 //! - [`check`](check::check) looks at a folder at rest, by the reading half of `recovery` and by `segment::walk`.
 //! - [`recover`] replays journals over segments; [`Recovered::activate`] opens the new epoch's journal.
 //! - `format` is the bytes; `limits` every bound.
@@ -20,7 +20,6 @@
 #![forbid(unsafe_code)]
 
 mod activate;
-mod ahead;
 mod bulk;
 mod cache;
 pub mod check;

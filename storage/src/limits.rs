@@ -70,11 +70,6 @@ pub const MAX_SEGMENT_BYTES: u64 = 2 << 30;
 /// One write of a flush ends at the first entry that reaches this. A commit's sync flushes the whole device, with what a
 /// flush has just written: 1 MiB at a time held commits up for 2 ms.
 pub const FLUSH_WRITE_BYTES: usize = 256 << 10;
-/// A flush of no more than this, the whole of it, may write zeros behind itself for those that follow, up to [`FLUSH_WRITE_BYTES`] with
-/// them.
-pub const SMALL_FLUSH_BYTES: usize = 64 << 10;
-/// For how many flushes of the same size those zeros do at most.
-pub const AHEAD_FLUSHES: u64 = 8;
 /// A partition with this much unflushed is flushed without waiting for a checkpoint.
 pub const EAGER_FLUSH_BYTES: usize = 1 << 20;
 /// Partitions flushed at the same time by a checkpoint that has to hurry.
@@ -133,8 +128,6 @@ const _: () = assert!(MAX_JOURNAL_FILE_BYTES <= u32::MAX as u64);
 const _: () = assert!(2 * DEFAULT_JOURNAL_FILE_BYTES <= DEFAULT_TAIL_BYTES);
 // A partition is flushed before it alone fills log memory.
 const _: () = assert!(EAGER_FLUSH_BYTES <= DEFAULT_TAIL_BYTES as usize);
-// A small flush has room for zeros in its write.
-const _: () = assert!(2 * SMALL_FLUSH_BYTES <= FLUSH_WRITE_BYTES);
 const _: () = assert!(MAX_SEGMENT_POSITION <= u32::MAX as u64);
 const _: () = assert!(MAX_READ_SLICES <= 1024);
 const _: () = assert!(DEFAULT_MEMORY_BYTES <= 256 << 20);

@@ -49,8 +49,6 @@ stats! {
     flushes,
     /// Bytes written into segments, padding included.
     flushed_bytes,
-    /// Bytes of zeros written into segments behind small flushes.
-    ahead_bytes,
     /// Segments sealed because they were full.
     rolls,
     /// Files removed because their records need not be kept.

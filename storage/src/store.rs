@@ -133,10 +133,6 @@ impl Inner {
         }
     }
 
-    pub(crate) fn is_disk_full(&self) -> bool {
-        *self.health.borrow() == Health::DiskFull
-    }
-
     pub(crate) fn failure(&self) -> Option<StoreFailure> {
         match &*self.health.borrow() {
             Health::Failed(reason) => Some(StoreFailure(reason.clone())),

@@ -42,7 +42,6 @@ fn what_was_acked_survives_kills_and_power_failures_at_any_await() {
     for (name, count) in [
         ("commits under way together", stats.overlapped_commits),
         ("rolls", stats.rolls),
-        ("zeros written ahead", stats.ahead_bytes),
         ("recycles", stats.recycles),
         ("checkpoints", stats.checkpoints),
         ("evictions", stats.evictions),

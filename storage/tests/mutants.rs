@@ -32,7 +32,6 @@ const CRASHES: &[&str] = &[
     "replace-unsynced",
     "short-write-taken-for-whole",
     "sync-races-write",
-    "zeros-over-entries",
     "sealed-unsynced",
     "read-past-high-watermark",
     "cache-past-high-watermark",

@@ -10,9 +10,8 @@ use std::rc::Rc;
 use ringlog_reactor::sim::reached;
 
 use super::Partition;
-use crate::ahead::Ahead;
 use crate::error::StoreError;
-use crate::limits::{FLUSH_WRITE_BYTES, SMALL_FLUSH_BYTES};
+use crate::limits::FLUSH_WRITE_BYTES;
 use crate::segment::{FlushEntry, Segment};
 use crate::stats::count;
 
@@ -21,10 +20,8 @@ impl Partition {
     pub(crate) async fn flush(&self) -> Result<(), StoreError> {
         let Some(_working) = self.activity.enter() else { return Ok(()) };
         let until = self.durable_end.get();
-        // Behind a large flush, which costs few operations for what it writes, as many zeros again would be a waste.
-        let ahead = (self.unflushed_bytes() <= SMALL_FLUSH_BYTES).then_some(&*self.shared.ahead);
         while self.flushed_end.get() < until && !self.is_deleted() {
-            self.flush_once(until, ahead).await?;
+            self.flush_once(until).await?;
         }
         Ok(())
     }
@@ -44,13 +41,13 @@ impl Partition {
         self.roll().await.map(drop)
     }
 
-    async fn flush_once(&self, until: i64, ahead: Option<&Ahead>) -> Result<(), StoreError> {
+    async fn flush_once(&self, until: i64) -> Result<(), StoreError> {
         let Some(first) = self.next_entries(until, None).pop() else { return Ok(()) };
         let segment = self.segment_for(&first).await?;
         let entries = self.next_entries(until, Some(&segment));
         let Some(last) = entries.last() else { return Ok(()) };
         let next_offset = last.last_offset + 1;
-        segment.append(&entries, ahead, self.segment_bytes()).await?;
+        segment.append(&entries).await?;
         if self.is_deleted() {
             return Ok(());
         }
@@ -113,16 +110,6 @@ impl Partition {
     pub(crate) async fn roll_for_bypass(&self) -> Result<(), StoreError> {
         self.roll().await?;
         self.sync().await
-    }
-
-    /// Gives back what the active segment was given ahead of its entries. The caller holds the flush lock, without which no bypass begins
-    /// to write; one under way needs its space.
-    pub(crate) async fn give_back_space(&self) -> Result<(), StoreError> {
-        let Some(_working) = self.activity.enter() else { return Ok(()) };
-        match self.active_segment() {
-            Some(active) if !self.is_bypassing() => active.give_back_space().await,
-            _ => Ok(()),
-        }
     }
 
     /// Whether a sync would change what a checkpoint can say.

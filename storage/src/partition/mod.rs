@@ -29,7 +29,6 @@ pub use read::ReadBatches;
 pub(crate) use runs::Run;
 pub(crate) use tail::TailEntry;
 
-use crate::ahead::Ahead;
 use crate::cache::ReadCache;
 use crate::config::{PartitionConfig, PartitionId, PartitionSpec, TopicAck};
 use crate::error::AppendError;
@@ -50,13 +49,6 @@ const LEADER_EPOCH: i32 = 0;
 pub(crate) struct Shared {
     pub(crate) cache: Rc<ReadCache>,
     pub(crate) counters: Rc<Counters>,
-    pub(crate) ahead: Rc<Ahead>,
-}
-
-impl Shared {
-    pub(crate) fn new() -> Shared {
-        Shared { cache: Rc::new(ReadCache::new()), counters: Rc::default(), ahead: Rc::default() }
-    }
 }
 
 /// Why a partition takes no more batches.

@@ -21,6 +21,7 @@ use std::rc::Rc;
 
 use ringlog_reactor::random_u64;
 
+use crate::cache::ReadCache;
 use crate::checkpoint;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
 use crate::error::{RecoveryError, StoreError};
@@ -28,6 +29,7 @@ use crate::folders::make_durable;
 use crate::format::frame::JournalIdentity;
 use crate::layout;
 use crate::partition::{Partition, Shared};
+use crate::stats::Counters;
 use journals::Journals;
 pub(crate) use places::Place;
 use places::Places;
@@ -104,7 +106,7 @@ pub async fn recover(
     partitions: Vec<PartitionSpec>,
 ) -> Result<(Recovered, RecoverySummary), RecoveryError> {
     let config = config.bounded();
-    let shared = Shared::new();
+    let shared = Shared { cache: Rc::new(ReadCache::new()), counters: Rc::new(Counters::default()) };
     let mut summary = RecoverySummary::default();
     let Survey { journals, places, plan } = survey(&config, partitions, &shared, &mut summary).await?;
     let unsynced = places::put_aside(&places).await?;

@@ -66,8 +66,6 @@ pub(crate) struct Segment {
     sealed: Cell<bool>,
     /// Space was given to the file up to here, as far as this start knows.
     allocated: Cell<u64>,
-    /// The file has written blocks up to here, as far as this start knows.
-    zeroed: Cell<u64>,
     index: RefCell<PartialIndex>,
     file: RefCell<Option<Rc<File>>>,
     /// Held while the file is opened and while the index is completed.
@@ -103,7 +101,6 @@ impl Segment {
             end_offset: Cell::new(end_offset),
             sealed: Cell::new(sealed),
             allocated: Cell::new(0),
-            zeroed: Cell::new(0),
             index: RefCell::new(index),
             file: RefCell::new(file),
             opening: Permits::new(1),

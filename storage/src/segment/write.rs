@@ -1,8 +1,8 @@
 //! Entries into a segment: whole blocks, large writes, no sync of their own.
 //!
 //! Invariants:
-//! - A write begins at `written` and ends at a block's end, so no block that holds an entry is written again, but after a write that
-//!   failed for lack of space: nothing stands there yet that anybody was told about. Behind `written` there may be zeros.
+//! - A write begins at `written` and ends at a block's end, so no block is written twice, but after a write that failed for
+//!   lack of space: nothing stands there yet that anybody was told about.
 //! - A new segment's folder entry is synced before the segment is used, a sealed one's bytes before the next begins.
 
 use std::rc::Rc;
@@ -13,7 +13,6 @@ use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::spawn;
 
 use super::{PartialIndex, Segment, SegmentContext};
-use crate::ahead::{self, Ahead};
 use crate::error::{SYNCING, StoreError};
 use crate::format::entry::entry_start;
 use crate::format::segment::SegmentHeader;
@@ -72,26 +71,17 @@ impl Segment {
         position == BLOCK || fits
     }
 
-    /// Writes entries behind what is there, padded to a whole block, and perhaps zeros behind them: never further than
-    /// `most` bytes.
-    pub(crate) async fn append(
-        &self,
-        entries: &[FlushEntry],
-        ahead: Option<&Ahead>,
-        most: u64,
-    ) -> Result<(), StoreError> {
+    /// Writes entries behind what is there, padded to a whole block.
+    pub(crate) async fn append(&self, entries: &[FlushEntry]) -> Result<(), StoreError> {
         let from = self.written();
         let (block_run, positions) = lay_out(entries, from);
         let bytes = block_run.len() as u64;
         let file = self.file().await.map_err(|error| self.write_error(error))?;
-        let block_run = block_run.freeze();
-        if !self.write_with_zeros(&file, &block_run, ahead, most).await? {
-            let write = async move { file.write_at(vec![block_run], from, Sync::None).await };
-            if mutant("sync-races-write") {
-                spawn(write).detach();
-            } else {
-                write.await.map_err(StoreError::io("writing", self.path()))?;
-            }
+        let write = async move { file.write_at(vec![block_run.freeze()], from, Sync::None).await };
+        if mutant("sync-races-write") {
+            spawn(write).detach();
+        } else {
+            write.await.map_err(StoreError::io("writing", self.path()))?;
         }
         let mut index = self.index.borrow_mut();
         for (entry, position) in entries.iter().zip(positions) {
@@ -103,63 +93,6 @@ impl Segment {
         self.written.set(from + bytes);
         count(&self.context.counters.flushes);
         add(&self.context.counters.flushed_bytes, bytes);
-        Ok(())
-    }
-
-    /// Writes entries that move the end of the file, and zeros behind them. False if there are to be none, or no space is there
-    /// for them: then nothing is written.
-    async fn write_with_zeros(
-        &self,
-        file: &File,
-        block_run: &Bytes,
-        ahead: Option<&Ahead>,
-        most: u64,
-    ) -> Result<bool, StoreError> {
-        let (from, bytes) = (self.written(), block_run.len() as u64);
-        let end = from + bytes;
-        let Some(ahead) = ahead.filter(|_| end > self.zeroed.get()) else { return Ok(false) };
-        let zeros = ahead.take(bytes, round_up_position(most).saturating_sub(end));
-        if zeros == 0 {
-            return Ok(false);
-        }
-        let over = if mutant("zeros-over-entries") { BLOCK } else { 0 };
-        let entries = block_run.slice(..(bytes - over) as usize);
-        let pieces = std::iter::once(entries).chain(ahead::zeros(over + zeros)).collect();
-        let written = file.write_at(pieces, from, Sync::None).await;
-        match written.map_err(StoreError::io("writing", self.path())) {
-            Ok(()) => {
-                reached("zeros written ahead");
-                self.zeroed.set(end + zeros);
-                add(&self.context.counters.ahead_bytes, zeros);
-                Ok(true)
-            }
-            Err(error) if error.is_disk_full() => {
-                reached("no space for zeros ahead");
-                ahead.set(0);
-                self.give_back(file, from).await?;
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Gives back the space behind what is written, as far as this start knows of any.
-    pub(crate) async fn give_back_space(&self) -> Result<(), StoreError> {
-        let written = self.written();
-        let has_allocated = (written + 1..u64::MAX).contains(&self.allocated.get());
-        if self.is_sealed() || !(has_allocated || self.zeroed.get() > written) {
-            return Ok(());
-        }
-        reached("space ahead given back");
-        let file = self.file().await.map_err(|error| self.write_error(error))?;
-        self.give_back(&file, written).await
-    }
-
-    /// Gives up the space behind `position`, where nothing is written yet. Others need it more.
-    async fn give_back(&self, file: &File, position: u64) -> Result<(), StoreError> {
-        file.truncate(position).await.map_err(StoreError::io("truncating", self.path()))?;
-        self.allocated.set(position);
-        self.zeroed.set(self.zeroed.get().min(position));
         Ok(())
     }
 
@@ -192,8 +125,9 @@ impl Segment {
         let error = StoreError::io("allocating", self.path())(error);
         if error.is_disk_full() {
             reached("no space ahead of a large batch");
-            // Part of it may be there. All writes under way end below.
-            self.give_back(&file, position).await?;
+            // Part of it may be there, and others need it more. All writes under way end below.
+            file.truncate(position).await.map_err(StoreError::io("truncating", self.path()))?;
+            self.allocated.set(position);
         }
         Err(error)
     }
@@ -201,7 +135,7 @@ impl Segment {
     /// Writes whole blocks at `position`, and waits until they are on stable storage. What came of it is not known after an
     /// error, and it must not be tried again.
     pub(crate) async fn write_synced(&self, pieces: Vec<Bytes>, position: u64) -> Result<(), StoreError> {
-        assert!(position >= self.written() && position.is_multiple_of(BLOCK), "no entry is written over");
+        assert!(position >= self.written() && position.is_multiple_of(BLOCK), "nothing is written twice");
         let file = self.file().await.map_err(|error| self.write_error(error))?;
         let sync = if mutant("mark-before-sync") { Sync::None } else { Sync::Data };
         file.write_at(pieces, position, sync).await.map_err(StoreError::io(SYNCING, self.path()))

@@ -85,7 +85,6 @@ impl Seen {
     pub fn add(&mut self, stats: StoreStats) {
         let sum = &mut self.stats;
         sum.rolls += stats.rolls;
-        sum.ahead_bytes += stats.ahead_bytes;
         sum.recycles += stats.recycles;
         sum.checkpoints += stats.checkpoints;
         sum.evictions += stats.evictions;
