@@ -227,7 +227,7 @@ impl<C: Connection> Producer<C> {
 }
 
 impl<A: Future<Output = Result<(), TargetError>> + Unpin + 'static> Flow<A> {
-    fn lane(self: &Rc<Self>, partition: u32) -> Rc<Lane<A>> {
+    fn lane(&self, partition: u32) -> Rc<Lane<A>> {
         let mut lanes = self.lanes.borrow_mut();
         let lane = lanes[partition as usize].get_or_insert_with(|| {
             let run = self.worker.plan.run;

@@ -1,7 +1,6 @@
 //! Goals 7, 8 and 9: bytes a second, out of memory, into memory, and onto the disk.
 
 use std::cell::Cell;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -32,8 +31,6 @@ const SPREAD_PARTITIONS: u32 = 64;
 const S_DEPTH: usize = 4;
 /// Until what the broker still writes in the background is written.
 const SETTLED: Duration = Duration::from_millis(300);
-/// Until the files of a deleted topic are gone.
-const REMOVED_WITHIN: Duration = Duration::from_secs(30);
 
 const N_IN: &str = "N in, MB/s";
 const N_OUT: &str = "N out, MB/s";
@@ -136,7 +133,6 @@ impl Case for HotFetchCase<'_> {
 
 /// Sends bulk into topics that live for one sample, so that the disk does not fill.
 struct BulkProducer {
-    data: PathBuf,
     broker: Server,
     next_topic: Cell<u32>,
 }
@@ -149,12 +145,6 @@ struct Bulk {
 }
 
 impl BulkProducer {
-    fn start(world: &World) -> Result<BulkProducer, Failure> {
-        let data = world.fresh_folder();
-        let broker = Server::broker(&data, world.wait)?;
-        Ok(BulkProducer { data, broker, next_topic: Cell::new(0) })
-    }
-
     fn run(&self, ack: Ack, batch_bytes: usize, partitions: u32, bytes: usize) -> Result<Bulk, Failure> {
         let topic = format!("bulk-{}", self.next_topic.replace(self.next_topic.get() + 1));
         let mut connection = Connection::open(self.broker.address)?;
@@ -175,26 +165,10 @@ impl BulkProducer {
         sleep(SETTLED);
         let written = self.broker.disk_bytes()?.written - written_before;
         producer.connection.delete_topic(&topic)?;
-        self.wait_until_removed(&topic)?;
         Ok(Bulk {
             megabytes_per_second: done.per_second * size as f64 / 1e6,
             written_per_byte: written as f64 / (count * size) as f64,
         })
-    }
-
-    /// Files are removed behind the answer, and a file system that discards their blocks keeps the disk busy with that.
-    fn wait_until_removed(&self, topic: &str) -> Result<(), Failure> {
-        let prefix = format!("{topic}@");
-        let is_of_topic = |name: OsString| name.to_string_lossy().starts_with(&prefix);
-        let begun = Instant::now();
-        while begun.elapsed() < REMOVED_WITHIN {
-            let mut entries = std::fs::read_dir(self.data.join("topics"))?;
-            if !entries.any(|entry| entry.is_ok_and(|entry| is_of_topic(entry.file_name()))) {
-                return Ok(());
-            }
-            sleep(Duration::from_millis(5));
-        }
-        Err(format!("the files of topic {topic} were not removed").into())
     }
 }
 
@@ -208,7 +182,7 @@ pub struct MemoryBulkCase<'a> {
 impl<'a> MemoryBulkCase<'a> {
     /// Starts the broker.
     pub fn start(world: &'a World) -> Result<Self, Failure> {
-        let producer = BulkProducer::start(world)?;
+        let producer = BulkProducer { broker: world.broker()?, next_topic: Cell::new(0) };
         producer.run(Ack::Memory, LARGE, 1, world.scale.memory_bytes)?;
         Ok(MemoryBulkCase { world, loopback: Loopback::start()?, producer })
     }
@@ -263,7 +237,7 @@ pub struct DiskBulkCase<'a> {
 impl<'a> DiskBulkCase<'a> {
     /// Starts the broker.
     pub fn start(world: &'a World) -> Result<Self, Failure> {
-        let producer = BulkProducer::start(world)?;
+        let producer = BulkProducer { broker: world.broker()?, next_topic: Cell::new(0) };
         producer.run(Ack::Disk, LARGE, 1, world.scale.memory_bytes)?;
         let mut case = DiskBulkCase { world, file: world.disk.path().to_path_buf(), has_fio: true, producer };
         if let Err(ToolError::Missing) = fio::sequential_write(&case.file, S_DEPTH, LARGE) {
