@@ -15,6 +15,7 @@ use ringlog_reactor::mailbox;
 use crate::accumulator::ProducerSettings;
 use crate::doorbell::Doorbell;
 use crate::error::{AdminError, ConnectError, OpenError};
+use crate::inbox::Reading;
 use crate::{consumer, limits, producer};
 
 /// Where the answer to one command goes. The asker may be gone.
@@ -79,7 +80,7 @@ pub(crate) struct ConsumerPlan {
     /// Where single partitions begin, if not at `from`.
     pub offsets: Vec<(u32, i64)>,
     pub prefetch_bytes: usize,
-    pub check_crc: bool,
+    pub reading: Reading,
 }
 
 /// The driver's end of the line.

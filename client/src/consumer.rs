@@ -13,7 +13,7 @@ use ringlog_protocol::messages::Position;
 
 use crate::command::{Command, ConsumerPlan, HandleId, Line};
 use crate::error::{ConsumeError, OpenError};
-use crate::inbox::{Inbox, Taken};
+use crate::inbox::{Inbox, Reading, Taken};
 use crate::limits;
 use crate::record::{ConsumedBatch, ConsumedRecord};
 use crate::unpack::unpack;
@@ -34,7 +34,7 @@ impl ConsumerBuilder {
             from: Position::End,
             offsets: Vec::new(),
             prefetch_bytes: limits::DEFAULT_PREFETCH_BYTES,
-            check_crc: true,
+            reading: Reading::default(),
         };
         Self { line, topic: Arc::from(topic), plan }
     }
@@ -66,7 +66,14 @@ impl ConsumerBuilder {
 
     /// Whether to check each batch's CRC; default yes.
     pub fn check_crc(mut self, check: bool) -> Self {
-        self.plan.check_crc = check;
+        self.plan.reading.check_crc = check;
+        self
+    }
+
+    /// Whether to go on after a batch that cannot be read; default no. Its error ([`ConsumeError::BadBatch`], with its offsets) comes
+    /// either way, in its place; without this it ends the partition.
+    pub fn skip_unreadable(mut self, skip: bool) -> Self {
+        self.plan.reading.skip_unreadable = skip;
         self
     }
 
@@ -173,6 +180,7 @@ impl Handle {
                 self.shared.time_reached(taken.place);
             }
             Ok(_) => {}
+            Err(_) if self.shared.reading.skip_unreadable => {}
             Err(_) => self.shared.stop(taken.place),
         }
         result

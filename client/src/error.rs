@@ -386,13 +386,20 @@ pub enum ConsumeError {
         /// The partition.
         partition: u32,
     },
-    /// A batch that came cannot be read: wrong checksum, bad structure, or it unpacks to more than is allowed.
-    #[error("partition {partition}, offset {offset}: the batch cannot be read: {reason}")]
+    /// A batch that came cannot be read: wrong checksum, bad structure, or it unpacks to more than is allowed. A reader steps over it
+    /// by a consumer that begins after `last_offset`, or by [`skip_unreadable`](crate::ConsumerBuilder::skip_unreadable).
+    #[error(
+        "partition {partition}: the batch at {} cannot be read: {reason}; {}",
+        offsets(*offset, *last_offset),
+        way_past(self.next_offset())
+    )]
     BadBatch {
         /// The partition.
         partition: u32,
         /// The base offset that the batch claims.
         offset: i64,
+        /// The offset of its last record, if its header can be read.
+        last_offset: Option<i64>,
         /// What is wrong with it.
         reason: Arc<str>,
     },
@@ -417,5 +424,27 @@ impl ConsumeError {
             | Self::BadBatch { partition, .. } => Some(*partition),
             Self::Closed => None,
         }
+    }
+
+    /// Where a reader goes on to step over what the error is about, if that is known: after a batch that cannot be read.
+    pub fn next_offset(&self) -> Option<i64> {
+        match self {
+            Self::BadBatch { last_offset, .. } => last_offset.and_then(|last| last.checked_add(1)),
+            _ => None,
+        }
+    }
+}
+
+fn offsets(first: i64, last: Option<i64>) -> String {
+    match last {
+        Some(last) if last != first => format!("offsets {first} to {last}"),
+        _ => format!("offset {first}"),
+    }
+}
+
+fn way_past(next: Option<i64>) -> String {
+    match next {
+        Some(next) => format!("start from offset {next} to step over it"),
+        None => "where it ends is not known".to_owned(),
     }
 }

@@ -36,11 +36,25 @@ pub(crate) struct Taken {
     pub ring: bool,
 }
 
+/// What is done with batches that may be damaged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub check_crc: bool,
+    /// The partition goes on after a batch that cannot be read.
+    pub skip_unreadable: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { check_crc: true, skip_unreadable: false }
+    }
+}
+
 /// The shared part of one consumer.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     pub topic: Arc<str>,
-    pub check_crc: bool,
+    pub reading: Reading,
     /// The credit of one partition, in bytes.
     pub credit_bytes: usize,
     state: Mutex<State>,
@@ -76,7 +90,7 @@ struct Shelf {
 }
 
 impl Inbox {
-    pub fn new(topic: Arc<str>, partitions: &[u32], credit_bytes: usize, check_crc: bool) -> Arc<Self> {
+    pub fn new(topic: Arc<str>, partitions: &[u32], credit_bytes: usize, reading: Reading) -> Arc<Self> {
         let shelf = |partition: &u32| Shelf {
             partition: *partition,
             queue: VecDeque::new(),
@@ -97,7 +111,7 @@ impl Inbox {
             driver_gone: false,
             live: partitions.len(),
         };
-        Arc::new(Self { topic, check_crc, credit_bytes, state: Mutex::new(state) })
+        Arc::new(Self { topic, reading, credit_bytes, state: Mutex::new(state) })
     }
 
     /// The numbers of the partitions, in the order of their places.
@@ -267,7 +281,7 @@ mod tests {
 
     #[test]
     fn nothing_comes_after_a_batch_that_cannot_be_read_although_the_partition_had_failed() {
-        let inbox = Inbox::new(Arc::from("orders"), &[0], 1 << 20, true);
+        let inbox = Inbox::new(Arc::from("orders"), &[0], 1 << 20, Reading::default());
         inbox.push(0, [received(), received()]);
         inbox.fail(0, ConsumeError::Closed);
         let mut context = Context::from_waker(Waker::noop());

@@ -28,7 +28,6 @@
 //! - `accumulator`, `delivery`: a producer's batches and budget, and the acks; `inbox`, `unpack`: a consumer's prefetch.
 //! - `session`: one connection's protocol without I/O and clock: bytes in, events out; requests in, bytes out.
 //! - `driver`: connections, lanes (a producer's partition), subscriptions, reconnects; `driver::runtime`: the thread or the runtime it lives on.
-//! - `compression`: Kafka's four codecs, bounded.
 #![forbid(unsafe_code)]
 
 mod accumulator;
@@ -36,7 +35,6 @@ mod admin;
 mod block_on;
 mod client;
 mod command;
-mod compression;
 mod consumer;
 mod delivery;
 mod doorbell;

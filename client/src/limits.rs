@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use ringlog_protocol::limits::{DEFAULT_MAX_BATCH_BYTES, MAX_BATCH_BYTES};
+use ringlog_protocol::limits::{DEFAULT_MAX_BATCH_BYTES, UNPACKED_HEADER_BYTES, UNPACKED_RECORD_BYTES};
 
-use crate::record::Header;
+use crate::record::{ConsumedRecord, Header};
 
 /// Producers and consumers that one client serves.
 pub(crate) const MAX_HANDLES: usize = 1024;
@@ -30,11 +30,6 @@ pub(crate) const DEFAULT_PREFETCH_BYTES: usize = 1 << 20;
 pub(crate) const MIN_PARTITION_CREDIT: usize = 16 << 10;
 /// The largest share: a credit is a u32 on the wire, and sums of them must not come near its end.
 pub(crate) const MAX_PARTITION_CREDIT: usize = 1 << 30;
-/// A decompressed batch larger than this is refused: a few hundred bytes of zstd can claim gigabytes.
-pub(crate) const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
-/// What the records of one batch may take once they are unpacked, besides the decompressed bytes that they point into. An empty header is two
-/// bytes of a batch and fifty of memory; no batch that is within its limit before compression passes this.
-pub(crate) const MAX_UNPACKED_BYTES: usize = 256 << 20;
 
 /// How long connecting and the handshake may take, per address.
 pub(crate) const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +44,8 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 const _: () = assert!(DEFAULT_BATCH_BYTES <= DEFAULT_MAX_BATCH_BYTES);
 const _: () = assert!(DEFAULT_BUFFER_BYTES >= DEFAULT_BATCH_BYTES * DEFAULT_MAX_IN_FLIGHT);
-const _: () = assert!(MAX_DECOMPRESSED_BYTES >= MAX_BATCH_BYTES);
-const _: () = assert!(MAX_BATCH_BYTES / 2 * size_of::<Header>() <= MAX_UNPACKED_BYTES);
+// What the broker counts for a reader is enough for this one.
+const _: () = assert!(size_of::<ConsumedRecord>() <= UNPACKED_RECORD_BYTES);
+const _: () = assert!(size_of::<Header>() <= UNPACKED_HEADER_BYTES);
 const _: () = assert!(DEFAULT_PREFETCH_BYTES >= MIN_PARTITION_CREDIT);
 const _: () = assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringlog_protocol::batch::{BatchHeader, Compression, Record, RecordIter, records_section, verify_crc};
+use ringlog_protocol::codec;
+use ringlog_protocol::limits::{
+    MAX_DECOMPRESSED_BYTES, MAX_UNPACKED_BYTES, UNPACKED_HEADER_BYTES, UNPACKED_NAME_FACTOR,
+    UNPACKED_RECORD_BYTES,
+};
 
-use crate::compression;
 use crate::error::ConsumeError;
 use crate::inbox::{Inbox, Taken};
-use crate::limits;
 use crate::record::{ConsumedBatch, ConsumedRecord, Header};
 
 /// The wanted records of a batch.
@@ -17,6 +20,7 @@ pub(crate) fn unpack(inbox: &Inbox, taken: &Taken) -> Result<ConsumedBatch, Cons
     let bad = |reason: String| ConsumeError::BadBatch {
         partition: taken.partition,
         offset: header.base_offset,
+        last_offset: Some(header.last_offset()),
         reason: Arc::from(reason),
     };
     let mut batch =
@@ -24,11 +28,11 @@ pub(crate) fn unpack(inbox: &Inbox, taken: &Taken) -> Result<ConsumedBatch, Cons
     if header.is_control() {
         return Ok(batch);
     }
-    if inbox.check_crc {
+    if inbox.reading.check_crc {
         verify_crc(header, &taken.received.bytes).map_err(|error| bad(error.to_string()))?;
     }
     let section = section(header, &taken.received.bytes).map_err(bad)?;
-    let mut budget = Budget(limits::MAX_UNPACKED_BYTES);
+    let mut budget = Budget(MAX_UNPACKED_BYTES);
     for record in RecordIter::new(header, &section) {
         let record = record.map_err(|error| bad(error.to_string()))?;
         let offset = record.offset(header);
@@ -36,7 +40,7 @@ pub(crate) fn unpack(inbox: &Inbox, taken: &Taken) -> Result<ConsumedBatch, Cons
         let too_early =
             batch.records.is_empty() && taken.not_before_ms.is_some_and(|time| timestamp_ms < time);
         if offset >= taken.wanted && !too_early {
-            budget.charge(size_of::<ConsumedRecord>()).map_err(bad)?;
+            budget.charge(UNPACKED_RECORD_BYTES).map_err(bad)?;
             let headers = headers(&section, &record, &mut budget).map_err(bad)?;
             let slice = |bytes: &[u8]| section.slice_ref(bytes);
             batch.records.push(ConsumedRecord {
@@ -59,7 +63,8 @@ pub(crate) fn section(header: &BatchHeader, batch: &Bytes) -> Result<Bytes, Stri
     match header.compression() {
         Some(Compression::None) => Ok(packed),
         Some(codec) => {
-            compression::decompress(codec, &packed).map(Bytes::from).map_err(|error| error.to_string())
+            let unpacked = codec::decompress(codec, &packed, MAX_DECOMPRESSED_BYTES);
+            unpacked.map(Bytes::from).map_err(|error| error.to_string())
         }
         None => Err(format!("unknown compression in attributes {:#06x}", header.attributes)),
     }
@@ -71,8 +76,7 @@ struct Budget(usize);
 impl Budget {
     fn charge(&mut self, bytes: usize) -> Result<(), String> {
         let left = self.0.checked_sub(bytes);
-        self.0 =
-            left.ok_or_else(|| format!("its records take more than {} bytes", limits::MAX_UNPACKED_BYTES))?;
+        self.0 = left.ok_or_else(|| format!("its records take more than {} bytes", MAX_UNPACKED_BYTES))?;
         Ok(())
     }
 }
@@ -81,7 +85,7 @@ fn headers(section: &Bytes, record: &Record<'_>, budget: &mut Budget) -> Result<
     let mut headers = Vec::new();
     for header in record.headers {
         let name = header.key_lossy().into_owned();
-        budget.charge(size_of::<Header>() + name.len())?;
+        budget.charge(UNPACKED_HEADER_BYTES + UNPACKED_NAME_FACTOR * header.key.len())?;
         headers.push(Header { name, value: header.value.map(|value| section.slice_ref(value)) });
     }
     Ok(headers)
@@ -104,9 +108,9 @@ mod tests {
         let header = BatchHeader::parse(&bytes).expect("a whole batch");
         let section = section(&header, &bytes).expect("not compressed");
         let record = RecordIter::new(&header, &section).next().expect("one record").expect("a good record");
-        let mut enough = Budget(100 * size_of::<Header>());
+        let mut enough = Budget(100 * UNPACKED_HEADER_BYTES);
         assert_eq!(headers(&section, &record, &mut enough).map(|headers| headers.len()), Ok(100));
-        let mut short = Budget(100 * size_of::<Header>() - 1);
+        let mut short = Budget(100 * UNPACKED_HEADER_BYTES - 1);
         assert!(headers(&section, &record, &mut short).is_err());
     }
 }

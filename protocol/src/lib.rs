@@ -9,12 +9,15 @@
 //! - [`mod@encode`]: frames written;
 //! - [`errors`]: the codes a peer can be told;
 //! - [`batch`]: Kafka's record batch v2, which travels behind the body untouched;
+//! - `codec` (feature `codecs`): the codecs of compressed batches;
 //! - [`names`], [`partitioner`], [`limits`]: rules that both sides must agree on.
 #![forbid(unsafe_code)]
 
 pub mod ack;
 pub mod batch;
 pub mod body;
+#[cfg(feature = "codecs")]
+pub mod codec;
 pub mod encode;
 pub mod errors;
 pub mod frame;

@@ -8,6 +8,19 @@ pub const MAX_FRAME_BYTES: usize = (16 << 20) + (64 << 10);
 pub const MAX_BATCH_BYTES: usize = 8 << 20;
 /// The largest record batch of a topic that says nothing else (Kafka's `message.max.bytes`, rounded).
 pub const DEFAULT_MAX_BATCH_BYTES: usize = 1 << 20;
+/// The largest records section that is unpacked, by a reader or by the broker that checks it: a few hundred bytes of
+/// zstd can make gigabytes. A topic may set less.
+pub const MAX_DECOMPRESSED_BYTES: usize = 64 << 20;
+/// What the records of one batch may take a reader besides the bytes that they point into. A record counts as
+/// [`UNPACKED_RECORD_BYTES`], a header as [`UNPACKED_HEADER_BYTES`] and [`UNPACKED_NAME_FACTOR`] times its name. The broker
+/// refuses a batch that is over it, so that a reader need not.
+pub const MAX_UNPACKED_BYTES: usize = 256 << 20;
+/// What one record counts as.
+pub const UNPACKED_RECORD_BYTES: usize = 160;
+/// What one header of a record counts as, without its name.
+pub const UNPACKED_HEADER_BYTES: usize = 64;
+/// A name's byte that is not UTF-8 becomes a replacement character of three.
+pub const UNPACKED_NAME_FACTOR: usize = 3;
 /// The longest topic name (Kafka's rule).
 pub const MAX_TOPIC_NAME: usize = 249;
 /// The most partitions a topic can have.
@@ -31,6 +44,10 @@ pub const MAX_ERROR_MESSAGE: usize = 1024;
 // One batch of the largest kind, with any body before it, is a frame.
 const _: () = assert!(HEADER_BYTES + MAX_BATCH_BYTES + MAX_BODY_BYTES <= MAX_FRAME_BYTES);
 const _: () = assert!(DEFAULT_MAX_BATCH_BYTES <= MAX_BATCH_BYTES);
+// A batch that is not compressed never takes a reader too much: the smallest record has seven bytes, a header two.
+const _: () = assert!(MAX_BATCH_BYTES / 7 * UNPACKED_RECORD_BYTES <= MAX_UNPACKED_BYTES);
+const _: () = assert!(MAX_BATCH_BYTES / 2 * UNPACKED_HEADER_BYTES <= MAX_UNPACKED_BYTES);
+const _: () = assert!(MAX_BATCH_BYTES <= MAX_DECOMPRESSED_BYTES);
 // The header's `length` is a u32, a batch's an i32.
 const _: () = assert!(MAX_FRAME_BYTES <= u32::MAX as usize && MAX_BATCH_BYTES <= i32::MAX as usize);
 // The bodies' bounds have room for what they bound: the archive's own fields are below 64 bytes in each.

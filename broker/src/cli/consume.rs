@@ -1,9 +1,10 @@
 //! `ringlog consume`: prints a topic's records, live or until where the topic ends now.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use clap::Args;
-use ringlog_client::{Admin, Client, ConsumedBatch, Consumer, Position, block_on};
+use ringlog_client::{Admin, Client, ConsumeError, ConsumedBatch, Consumer, Position, block_on};
 
 use super::BrokerAddress;
 use super::failure::Failure;
@@ -45,6 +46,9 @@ pub struct ConsumeArgs {
     /// Stop where each partition ended when this command started
     #[arg(long)]
     until_end: bool,
+    /// Step over batches that cannot be read, and say so on standard error
+    #[arg(long)]
+    skip_unreadable: bool,
     /// What to print of each record
     #[arg(long, value_name = "FORMAT", default_value = "%v\\n")]
     format: Format,
@@ -73,7 +77,7 @@ pub fn run(args: &ConsumeArgs) -> Result<(), Failure> {
 }
 
 fn open(client: &Client, args: &ConsumeArgs, ranges: Option<&Ranges>) -> Result<Consumer, Failure> {
-    let builder = client.consumer(&args.topic);
+    let builder = client.consumer(&args.topic).skip_unreadable(args.skip_unreadable);
     let builder = match ranges {
         // No others: one that cannot be read must not end the reading of those that can.
         Some(ranges) => builder.partitions(ranges.open.keys().copied()).from_offsets(ranges.starts()),
@@ -90,19 +94,50 @@ fn print(
     left: &mut u64,
     mut ranges: Option<&mut Ranges>,
 ) -> Result<(), Failure> {
+    // A partition that fails ends alone: what can be read of the others is printed first.
+    let mut failed = false;
     let mut batches = consumer.batches();
     while let Some(batch) = output.wait_for(batches.next())? {
-        let batch = batch.map_err(Failure::said)?;
-        print_batch(&batch, args, output, left, ranges.as_deref())?;
-        if let Some(ranges) = ranges.as_deref_mut() {
-            ranges.saw(&batch);
+        match batch {
+            Ok(batch) => {
+                print_batch(&batch, args, output, left, ranges.as_deref())?;
+                if let Some(ranges) = ranges.as_deref_mut() {
+                    ranges.saw(&batch);
+                }
+            }
+            Err(error) => {
+                output.flush()?;
+                failed |= !step_over(&error, args, ranges.as_deref_mut())?;
+            }
         }
         if *left == 0 || ranges.as_deref().is_some_and(Ranges::is_done) {
-            return output.flush();
+            break;
         }
     }
     output.flush()?;
-    Err(Failure::said("the subscription ended"))
+    if failed {
+        return Err(Failure::Told);
+    }
+    Ok(())
+}
+
+/// Says what cannot be read. False if its partition ends there.
+fn step_over(error: &ConsumeError, args: &ConsumeArgs, ranges: Option<&mut Ranges>) -> Result<bool, Failure> {
+    let Some(partition) = error.partition() else { return Err(Failure::said(error)) };
+    if ranges.as_deref().is_some_and(|ranges| !ranges.open.contains_key(&partition)) {
+        // It was read as far as it is wanted.
+        return Ok(true);
+    }
+    let next = error.next_offset().filter(|_| args.skip_unreadable);
+    let what = if next.is_some() { "stepped over: " } else { "" };
+    // A standard error that cannot be written to must not end the reading.
+    let _ = writeln!(io::stderr(), "ringlog: {what}{error}");
+    match (next, ranges) {
+        (Some(next), Some(ranges)) => ranges.passed(partition, next),
+        (None, Some(ranges)) => drop(ranges.open.remove(&partition)),
+        (_, None) => {}
+    }
+    Ok(next.is_some())
 }
 
 fn print_batch(
@@ -168,6 +203,15 @@ impl Ranges {
         }
         if range.is_empty() {
             self.open.remove(&batch.partition);
+        }
+    }
+
+    /// What is before `next` was stepped over.
+    fn passed(&mut self, partition: u32, next: i64) {
+        let Some(range) = self.open.get_mut(&partition) else { return };
+        range.start = range.start.max(next);
+        if range.is_empty() {
+            self.open.remove(&partition);
         }
     }
 

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringlog_protocol::ErrorCode;
 use ringlog_protocol::batch::Compression;
+use ringlog_protocol::{ErrorCode, codec};
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Instant, now};
 
@@ -20,7 +20,6 @@ use super::notify::Notify;
 use super::pool::Pool;
 use super::window::{Answer, Settled, Window};
 use crate::accumulator::{Accumulator, Batch, Take};
-use crate::compression;
 use crate::error::{AdminError, DeliveryError, Refusal};
 use crate::session::Reply;
 
@@ -339,7 +338,7 @@ fn may_resend(refusal: &Refusal) -> bool {
 
 /// Closes a batch. One that cannot be compressed has failed.
 fn finish(mut batch: Box<Batch>, codec: Compression) -> Option<Finished> {
-    match batch.builder.finish(codec, |section| compression::compress(codec, section)) {
+    match batch.builder.finish(codec, |section| codec::compress(codec, section)) {
         Ok(bytes) => Some(Finished { batch, bytes }),
         Err(error) => {
             batch.settle(Err(DeliveryError::Compression { reason: error.to_string().into() }));

@@ -167,7 +167,7 @@ impl Engine {
         }
         let share = plan.prefetch_bytes / wanted.len().max(1);
         let credit = share.clamp(limits::MIN_PARTITION_CREDIT, limits::MAX_PARTITION_CREDIT);
-        let shared = Inbox::new(topic, &wanted, credit, plan.check_crc);
+        let shared = Inbox::new(topic, &wanted, credit, plan.reading);
         let offsets: BTreeMap<u32, i64> = plan.offsets.into_iter().collect();
         let subscriptions: Vec<_> = wanted
             .iter()

@@ -261,7 +261,12 @@ impl Subscription {
     }
 
     fn bad_batch(&self, offset: i64, error: &BatchError) -> ConsumeError {
-        ConsumeError::BadBatch { partition: self.partition, offset, reason: error.to_string().into() }
+        ConsumeError::BadBatch {
+            partition: self.partition,
+            offset,
+            last_offset: None,
+            reason: error.to_string().into(),
+        }
     }
 
     fn stopped_by(&self, error: AdminError) -> Stop {
@@ -291,6 +296,7 @@ mod tests {
     use ringlog_protocol::batch::{BatchBuilder, patch};
 
     use super::*;
+    use crate::inbox::Reading;
 
     fn batch(base_offset: i64, records: usize) -> Bytes {
         let mut builder = BatchBuilder::new(1 << 20);
@@ -304,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_reaches_back_into_what_was_received_tells_of_a_lost_log() {
-        let inbox = Inbox::new(Arc::from("orders"), &[0], 1 << 20, true);
+        let inbox = Inbox::new(Arc::from("orders"), &[0], 1 << 20, Reading::default());
         let subscription = Subscription::new(inbox, 0, 0, Position::Offset(2));
         subscription.deliver(&batch(0, 4));
         assert_eq!(subscription.state.lock().bad, None, "the first may begin before the wanted offset");

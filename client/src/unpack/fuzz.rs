@@ -6,7 +6,7 @@ use ringlog_fuzz::{Target, Verdict};
 use ringlog_protocol::batch::{BatchBuilder, HEADER_BYTES, Header, crc_of};
 
 use super::*;
-use crate::inbox::Received;
+use crate::inbox::{Reading, Received};
 
 const CODECS: [Compression; 5] =
     [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
@@ -20,7 +20,7 @@ fn batch(codec: Compression) -> Vec<u8> {
         let key = (number % 4 > 0).then_some(&b"key"[..]);
         builder.push(number as i64, key, Some(value.as_bytes()), headers).expect("it fits");
     }
-    let packed = builder.finish(codec, |section| compression::compress(codec, section));
+    let packed = builder.finish(codec, |section| codec::compress(codec, section));
     packed.expect("it can be compressed").to_vec()
 }
 
@@ -40,7 +40,7 @@ fn check(bytes: &[u8]) -> Verdict {
         return Err("another length".to_owned());
     }
     let received = Received { header, bytes: Bytes::copy_from_slice(bytes) };
-    let inbox = Inbox::new(Arc::from("orders"), &[0], 1 << 20, true);
+    let inbox = Inbox::new(Arc::from("orders"), &[0], 1 << 20, Reading::default());
     let taken =
         Taken { place: 0, partition: 0, received, wanted: i64::MIN, not_before_ms: None, ring: false };
     let batch = unpack(&inbox, &taken).map_err(|error| error.to_string())?;
@@ -66,7 +66,7 @@ fn fuzz_unpack_plain() {
 
 #[test]
 fn fuzz_unpack_compressed() {
-    let most = 2 * limits::MAX_DECOMPRESSED_BYTES + limits::MAX_UNPACKED_BYTES;
+    let most = 2 * MAX_DECOMPRESSED_BYTES + MAX_UNPACKED_BYTES;
     let seeds = CODECS.map(batch);
     Target::new("unpack-compressed")
         .seeds(seeds)

@@ -231,9 +231,26 @@ fn a_damaged_batch_ends_its_partition_and_no_other() {
     broker.push(0, damaged.into());
     let mut consumer = consumer(&broker, from_begin);
     let error = block_on(consumer.next()).expect("an end has a reason").err();
-    assert!(matches!(error, Some(ConsumeError::BadBatch { partition: 0, offset: 0, .. })), "{error:?}");
+    let Some(ConsumeError::BadBatch { partition: 0, offset: 0, last_offset, .. }) = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(*last_offset, Some(0));
     broker.push(1, batch([1], 0));
     assert_eq!(next(&mut consumer).partition, 1);
+}
+
+#[test]
+fn a_reader_that_steps_over_unreadable_batches_is_told_of_each_and_goes_on() {
+    let broker = FakeBroker::start(1, |_| Verdict::Serve);
+    let mut damaged = batch([1, 2, 3], 0).to_vec();
+    *damaged.last_mut().expect("not empty") ^= 1;
+    broker.push(0, damaged.into());
+    broker.push(0, batch([4], 0));
+    let mut consumer = consumer(&broker, |builder| from_begin(builder).skip_unreadable(true));
+    let error = block_on(consumer.next()).expect("not the end").expect_err("an unreadable batch");
+    let says = error.to_string();
+    assert!(says.contains("offsets 0 to 2") && says.contains("start from offset 3"), "{says}");
+    assert_eq!(next(&mut consumer).offset, 3);
 }
 
 #[test]

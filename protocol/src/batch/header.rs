@@ -9,6 +9,8 @@ pub const HEADER_BYTES: usize = 61;
 pub const CRC_FROM: usize = ATTRIBUTES;
 /// The magic of this format.
 pub const MAGIC: i8 = 2;
+/// The timestamp of a record that has none (Kafka's `NO_TIMESTAMP`).
+pub const NO_TIMESTAMP: i64 = -1;
 
 pub(super) const BASE_OFFSET: usize = 0;
 pub(super) const BATCH_LENGTH: usize = 8;

@@ -7,16 +7,20 @@
 //!  43 producer id i64     51 producer epoch i16         53 base sequence i32       57 record count i32
 //!  61 records, one after another, perhaps compressed as a whole
 //! ```
-//! Source: Kafka's documentation, "Message Format", and KIP-98. A broker looks at the header only ([`header`],
-//! [`check`]); a client writes ([`builder`]) and reads ([`record`]) what is inside.
+//! Source: Kafka's documentation, "Message Format", and KIP-98. A broker checks the header ([`header`], [`check`])
+//! and that the records can be read ([`walk`]); a client writes ([`builder`]) and reads ([`record`]) what is inside.
 
 pub mod builder;
 pub mod check;
 pub mod header;
 pub mod record;
-mod varint;
+pub(crate) mod varint;
+pub mod walk;
 
 pub use builder::{BatchBuilder, PushError};
 pub use check::{BatchError, check_for_produce, split_batches, verify_crc};
-pub use header::{BatchHeader, CRC_FROM, Compression, HEADER_BYTES, crc_of, patch, records_section};
+pub use header::{
+    BatchHeader, CRC_FROM, Compression, HEADER_BYTES, NO_TIMESTAMP, crc_of, patch, records_section,
+};
 pub use record::{Header, Headers, Record, RecordError, RecordIter};
+pub use walk::{RecordFault, RecordsError, Walked, check_records};

@@ -22,7 +22,7 @@ pub(super) fn put_i64(out: &mut BytesMut, value: i64) {
     out.put_u8(rest as u8);
 }
 
-pub(super) fn put_i32(out: &mut BytesMut, value: i32) {
+pub(crate) fn put_i32(out: &mut BytesMut, value: i32) {
     put_i64(out, i64::from(value));
 }
 
@@ -37,7 +37,7 @@ pub(super) fn take_i64(bytes: &mut &[u8]) -> Option<i64> {
         value |= u64::from(byte & 0x7f) << (7 * i);
         if byte < 0x80 {
             *bytes = &bytes[i + 1..];
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+            return Some(zigzag_to_i64(value));
         }
     }
     None
@@ -58,6 +58,11 @@ pub(super) fn take_i32(bytes: &mut &[u8]) -> Option<i32> {
 
 const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// The number that [`zigzag`] made this of.
+pub(super) const fn zigzag_to_i64(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]

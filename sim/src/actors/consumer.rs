@@ -78,7 +78,7 @@ fn saw(stage: &Stage, topic: &LiveTopic, reader: u32, record: &ConsumedRecord) {
 /// What a consumer of this topic was told instead of records.
 pub fn failed(stage: &Stage, topic: u64, error: &ConsumeError) {
     match error {
-        ConsumeError::BadBatch { partition, offset, reason } => {
+        ConsumeError::BadBatch { partition, offset, reason, .. } => {
             let place = Place { topic, partition: *partition };
             stage.saw(Event::Garbage { place, offset: *offset, what: reason.to_string() });
         }
