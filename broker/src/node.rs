@@ -189,14 +189,14 @@ impl Node {
         &self.summary
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops. Call [`signal::block_termination`] before [`Node::start`].
+    /// Serves until SIGTERM, SIGINT or SIGHUP, then stops. Call [`signal::block_termination`] before [`Node::start`].
     ///
     /// # Errors
     /// When the stop was not clean.
     pub fn wait(self) -> Result<(), StopError> {
-        let waiting = ringlog_reactor::run(CoreConfig::default(), signal::termination());
-        waiting.map_err(|error| StopError(format!("cannot wait for signals: {error}")))?;
-        tracing::info!("stopping: finishing commits, writing a checkpoint");
+        let signal = signal::wait_for_termination()
+            .map_err(|error| StopError(format!("cannot wait for signals: {error}")))?;
+        tracing::info!("{}: stopping: finishing commits, writing a checkpoint", signal.name());
         self.stop()
     }
 

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ringlog_reactor::{say, stdio};
 
 use crate::limits::echo::EchoSize;
 use crate::runtimes::Runtime;
@@ -103,10 +104,12 @@ fn main() -> ExitCode {
         Command::Peers(options) => peers::run(&options),
         Command::InstructionsOf { case, count } => instructions::run_case(&case, count),
     };
-    match done {
+    let printed = stdio::output_failure()
+        .map_or(Ok(()), |error| Err(format!("cannot write to standard output: {error}").into()));
+    match done.and(printed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            say!("error: {error}");
             ExitCode::FAILURE
         }
     }

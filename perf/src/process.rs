@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringlog_broker::config::{BrokerConfig, Cores};
 use ringlog_broker::node::Node;
+use ringlog_reactor::print_line;
 use ringlog_reactor::{probe, signal};
 
 use crate::Failure;
@@ -28,7 +29,7 @@ pub fn serve(data_dir: &Path, wait: Wait) -> Result<(), Failure> {
         ..BrokerConfig::default()
     };
     let node = Node::start(config)?;
-    println!("{}", node.address());
+    print_line!("{}", node.address());
     Ok(node.wait()?)
 }
 

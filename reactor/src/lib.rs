@@ -24,7 +24,8 @@
 //! - `runtime` starts a core and turns its loop; `executor` keeps its tasks; `shared` wakes it from outside.
 //! - `op` names every operation there is, with the memory it owns; `core` keeps the table of those in flight.
 //! - `driver::uring` translates operations to the kernel, `sim` plays them.
-//! - `fs`, `net`, `signal`, `timer`, `mailbox`, `notify`, `buffer` are what the upper crates call.
+//! - `fs`, `net`, `timer`, `mailbox`, `notify`, `buffer` are what the upper crates call; `signal` and `stdio` are for the
+//!   process as a whole.
 //!
 //! # Architecture invariants
 //! - This is the only crate of the workspace with `unsafe`, and it knows nothing of logs or protocols.
@@ -39,6 +40,7 @@ mod descriptor;
 mod driver;
 mod executor;
 pub mod fs;
+mod lines;
 pub mod mailbox;
 pub mod net;
 mod notify;
@@ -50,6 +52,7 @@ mod shared;
 pub mod signal;
 pub mod sim;
 mod slab;
+pub mod stdio;
 mod sys;
 mod timer;
 

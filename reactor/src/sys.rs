@@ -5,6 +5,7 @@ use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use libc::c_int;
 
@@ -298,34 +299,119 @@ pub(crate) fn shutdown_socket(fd: RawFd) {
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
-/// SIGTERM and SIGINT.
-fn termination_set() -> libc::sigset_t {
+fn signal_set(signals: &[c_int]) -> libc::sigset_t {
     // SAFETY: a sigset_t is plain bits, and sigemptyset makes a valid set of it before signals are added.
     unsafe {
         let mut set: libc::sigset_t = mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGTERM);
-        libc::sigaddset(&raw mut set, libc::SIGINT);
+        for &signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
         set
     }
 }
 
-/// Blocks SIGTERM and SIGINT in this thread and in those it starts later.
-pub(crate) fn block_termination() -> io::Result<()> {
-    let set = termination_set();
-    // SAFETY: `set` is a valid set; the old mask is not asked for.
-    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
-        0 => Ok(()),
+/// Blocks signals in this thread and in those it starts later; the mask as it was.
+pub(crate) fn block_signals(signals: &[c_int]) -> io::Result<libc::sigset_t> {
+    let set = signal_set(signals);
+    change_signal_mask(libc::SIG_BLOCK, &set)
+}
+
+fn change_signal_mask(how: c_int, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
+    let mut before = signal_set(&[]);
+    // SAFETY: `set` is a valid set, and `before` a valid place for the result.
+    match unsafe { libc::pthread_sigmask(how, set, &raw mut before) } {
+        0 => Ok(before),
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
 
-/// A descriptor that reads SIGTERM and SIGINT while they are blocked.
-pub(crate) fn termination_descriptor() -> io::Result<Descriptor> {
-    let set = termination_set();
-    // SAFETY: `set` is a valid set; -1 asks for a new descriptor.
-    let fd = check(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC) })?;
-    Ok(Descriptor::new(fd))
+/// Calls `start` with all signals blocked, for a thread that is to get none.
+pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    // SAFETY: a sigset_t is plain bits, and sigfillset makes a valid set of it.
+    let all = unsafe {
+        let mut all: libc::sigset_t = mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        all
+    };
+    let before = change_signal_mask(libc::SIG_SETMASK, &all)?;
+    let started = start();
+    change_signal_mask(libc::SIG_SETMASK, &before)?;
+    started
+}
+
+/// Waits until one of these signals, which must be blocked, has come, and takes it.
+pub(crate) fn wait_for_signal(signals: &[c_int]) -> io::Result<c_int> {
+    let set = signal_set(signals);
+    loop {
+        // SAFETY: `set` is a valid set; more about the signal is not asked for.
+        match check(unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) }) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            came => return came,
+        }
+    }
+}
+
+/// Whether a signal is ignored, as nohup(1) has it for SIGHUP.
+pub(crate) fn is_ignored(signal: c_int) -> bool {
+    // SAFETY: a sigaction is plain data, so zero is a value of it.
+    let mut found: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: nothing is changed, and `found` is a valid place for the result.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut found) };
+    asked == 0 && found.sa_sigaction == libc::SIG_IGN
+}
+
+/// Ignores a signal in the whole process.
+pub(crate) fn ignore(signal: c_int) {
+    // SAFETY: SIG_IGN runs no code. It fails only for a number that is no signal.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// One bit for each standard stream that was closed when the process began.
+static CLOSED_AT_START: AtomicU8 = AtomicU8::new(0);
+
+/// Runs before `main`: Rust's runtime opens `/dev/null` in place of a closed standard stream, and what is not written to a
+/// closed stream would then look written. Which `/dev/null` the caller meant cannot be told later.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NOTE_CLOSED_STREAMS: extern "C" fn() = note_closed_streams;
+
+extern "C" fn note_closed_streams() {
+    for stream in 0..3 {
+        // SAFETY: the call takes no pointers. It fails only if the descriptor is not open.
+        if unsafe { libc::fcntl(stream, libc::F_GETFD) } < 0 {
+            CLOSED_AT_START.fetch_or(1 << stream, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether a standard stream (0, 1 or 2) was closed when the process began.
+pub(crate) fn was_closed_at_start(stream: RawFd) -> bool {
+    CLOSED_AT_START.load(Ordering::Relaxed) & 1 << stream != 0
+}
+
+/// Writes to a descriptor in the calling thread.
+pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: `bytes` is readable for the length given.
+    let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+/// Reads from a descriptor in the calling thread.
+pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `buffer` is writable for the length given.
+    let read = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Waits in the calling thread until a descriptor is ready for `event`, or has an error to report.
+pub(crate) fn wait_until_ready(fd: RawFd, event: libc::c_short) -> io::Result<()> {
+    let mut asked = libc::pollfd { fd, events: event, revents: 0 };
+    // SAFETY: `asked` is one valid pollfd.
+    match check(unsafe { libc::poll(&raw mut asked, 1, -1) }) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A resource's soft and hard limit (getrlimit(2)).

@@ -2,24 +2,38 @@
 //! without the harness.
 
 use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use ringlog_reactor::{CoreConfig, run, signal, sleep, spawn, timeout};
+use ringlog_reactor::signal;
 
 fn main() {
-    sigterm_ends_the_wait();
-    println!("test sigterm_ends_the_wait ... ok");
+    each_signal_ends_one_wait();
+    println!("test each_signal_ends_one_wait ... ok");
 }
 
-fn sigterm_ends_the_wait() {
+fn each_signal_ends_one_wait() {
     signal::block_termination().expect("blocking a signal is allowed");
-    let core = run(CoreConfig::default(), async {
-        assert!(timeout(Duration::from_millis(2), signal::termination()).await.is_err(), "none came yet");
-        let waiting = spawn(signal::termination());
-        sleep(Duration::from_millis(2)).await;
-        let us = std::process::id().to_string();
-        Command::new("kill").args(["-TERM", &us]).status().expect("kill(1) is there");
-        timeout(Duration::from_secs(10), waiting).await.expect("the signal is seen");
+    let (sender, came) = mpsc::channel();
+    thread::spawn(move || {
+        while sender.send(signal::wait_for_termination().expect("the wait ends by a signal")).is_ok() {}
     });
-    core.expect("the core runs");
+    assert!(came.recv_timeout(Duration::from_millis(5)).is_err(), "none came yet");
+    let us = std::process::id().to_string();
+    for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+        if name == "HUP" && hangup_is_ignored() {
+            continue;
+        }
+        Command::new("kill").args([&format!("-{name}"), &us]).status().expect("kill(1) is there");
+        let signal = came.recv_timeout(Duration::from_secs(10)).expect("the signal is seen");
+        assert_eq!((signal.name(), signal.exit_code()), (format!("SIG{name}").as_str(), 128 + number));
+    }
+}
+
+/// Tests may be run under nohup(1).
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("it is there");
+    u64::from_str_radix(mask.trim(), 16).expect("a number in hex") & 1 != 0
 }

@@ -3,6 +3,8 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ringlog_reactor::print_line;
+
 use crate::cli::is_good;
 use crate::mutants::{Finder, MUTANTS, Mutant};
 use crate::report;
@@ -50,10 +52,10 @@ fn step(
         if outcome.violations.is_empty() {
             return ControlFlow::Continue(());
         }
-        println!("{}\n", report::failure(&swarm::retell(&outcome, swarm::EVENTS)));
+        print_line!("{}\n", report::failure(&swarm::retell(&outcome, swarm::EVENTS)));
         ControlFlow::Break(())
     });
-    println!("{name}: {}", report::tally(&tally, begin.elapsed().as_secs_f64()));
+    print_line!("{name}: {}", report::tally(&tally, begin.elapsed().as_secs_f64()));
     if must_cover { is_good(&tally) } else { tally.failed == 0 }
 }
 
@@ -68,8 +70,8 @@ fn is_caught(mutant: &'static Mutant, jobs: usize) -> bool {
         ControlFlow::Break(())
     });
     match first {
-        Some(seed) => println!("mutant {}: caught by seed {seed}, in {} runs", mutant.name, tally.runs),
-        None => println!("mutant {} SURVIVED {} runs: {}", mutant.name, tally.runs, mutant.what),
+        Some(seed) => print_line!("mutant {}: caught by seed {seed}, in {} runs", mutant.name, tally.runs),
+        None => print_line!("mutant {} SURVIVED {} runs: {}", mutant.name, tally.runs, mutant.what),
     }
     first.is_some()
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use ringlog_reactor::{print_line, say, stdio};
 
 use crate::ci;
 use crate::controls;
@@ -133,6 +134,10 @@ pub fn main() -> ExitCode {
         Some(Command::Controls { seed }) => all_controls(seed),
         Some(Command::Ci { budget, mutant }) => ci::run(Duration::from_secs(budget), mutant, jobs),
     };
+    if let Some(error) = stdio::output_failure() {
+        say!("ringlog-sim: cannot write to standard output: {error}");
+        return ExitCode::from(FAILED);
+    }
     if good { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }
 
@@ -173,14 +178,14 @@ fn play_all(
         if outcome.violations.is_empty() {
             return ControlFlow::Continue(());
         }
-        progress.suspend(|| println!("{}\n", report::failure(&swarm::retell(&outcome, args.events))));
+        progress.suspend(|| print_line!("{}\n", report::failure(&swarm::retell(&outcome, args.events))));
         if args.keep_going { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     progress.finish_and_clear();
     if show_reached {
-        println!("{}", report::reached(&tally));
+        print_line!("{}", report::reached(&tally));
     }
-    println!("{}", report::tally(&tally, begin.elapsed().as_secs_f64()));
+    print_line!("{}", report::tally(&tally, begin.elapsed().as_secs_f64()));
     is_good(&tally)
 }
 
@@ -191,13 +196,13 @@ pub fn is_good(tally: &Tally) -> bool {
 
 fn all_mutants(seeds: &Range<u64>, only: Option<&'static Mutant>, jobs: usize) -> bool {
     if cfg!(not(feature = "mutants")) {
-        eprintln!(
+        say!(
             "the known bugs are not built in: cargo run --release -p ringlog-sim --features mutants -- mutants"
         );
         return false;
     }
     let count = seeds.end - seeds.start;
-    println!("{:<34} {:>12} {:>10}  broken", "mutant", "caught", "first");
+    print_line!("{:<34} {:>12} {:>10}  broken", "mutant", "caught", "first");
     let mut good = true;
     for mutant in MUTANTS.iter().filter(|mutant| only.is_none_or(|only| only.name == mutant.name)) {
         let mut caught: Vec<RunOutcome> = Vec::new();
@@ -213,7 +218,7 @@ fn all_mutants(seeds: &Range<u64>, only: Option<&'static Mutant>, jobs: usize) -
         });
         progress.finish_and_clear();
         good &= !caught.is_empty() || mutant.finder != Finder::Nodes;
-        println!("{}", mutant_line(mutant, &caught, seeds));
+        print_line!("{}", mutant_line(mutant, &caught, seeds));
     }
     good
 }
@@ -243,7 +248,7 @@ fn all_controls(seed: u64) -> bool {
             Ok(words) => ("seen", words),
             Err(words) => ("LET THROUGH", words),
         };
-        println!("{:<14} {:<62} {verdict} ({words})", control.invariant.name(), control.change);
+        print_line!("{:<14} {:<62} {verdict} ({words})", control.invariant.name(), control.change);
     })
 }
 

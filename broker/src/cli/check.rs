@@ -37,6 +37,7 @@ pub struct CheckArgs {
 /// Prints the report.
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let begun = Instant::now();
+    let output = Output::open().map_err(|failure| Failure::refused(failure.words()))?;
     // Drawn on a terminal only.
     let style = "{bar:30} {bytes} of {total_bytes}, {eta} left";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style).expect("a template"));
@@ -49,16 +50,27 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let checked = checked
         .map_err(|error| Failure::refused(format!("cannot use io_uring: {error}; see `ringlog doctor`")))?;
     let found = checked.map_err(Failure::refused)?;
-    let mut output = Output::new();
-    match args.json {
-        true => output.write(|out| writeln!(out, "{:#}", as_json(&found)))?,
-        false => {
-            output.write(|out| print(&found, out))?;
-            output.write(|out| writeln!(out, "\n{}, {}", verdict(&found), span(begun.elapsed())))?;
-        }
+    match print_report(&found, args.json, begun, output) {
+        // The exit code is the verdict, also for a reader that wanted the first lines only.
+        Ok(()) | Err(Failure::OutputClosed) if found.report.is_sound() => Ok(()),
+        Ok(()) | Err(Failure::OutputClosed) => Err(Failure::Told),
+        Err(failure) => Err(Failure::refused(failure.words())),
     }
-    output.flush()?;
-    if found.report.is_sound() { Ok(()) } else { Err(Failure::Told) }
+}
+
+fn print_report(
+    found: &FolderReport,
+    as_json_text: bool,
+    begun: Instant,
+    mut output: Output,
+) -> Result<(), Failure> {
+    if as_json_text {
+        output.write(|out| writeln!(out, "{:#}", as_json(found)))?;
+    } else {
+        output.write(|out| print(found, out))?;
+        output.write(|out| writeln!(out, "\n{}, {}", verdict(found), span(begun.elapsed())))?;
+    }
+    output.flush()
 }
 
 fn print(found: &FolderReport, out: &mut impl Write) -> io::Result<()> {

@@ -59,7 +59,7 @@ pub struct ConsumeArgs {
 /// Prints records until there is a reason to stop.
 pub fn run(args: &ConsumeArgs) -> Result<(), Failure> {
     let client = args.broker.connect()?;
-    let mut output = Output::new();
+    let mut output = Output::open()?;
     let mut left = args.count.unwrap_or(u64::MAX);
     if left == 0 {
         return Ok(());

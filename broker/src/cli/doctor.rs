@@ -25,9 +25,12 @@ pub struct DoctorArgs {
 
 /// Prints the report.
 pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
+    let mut output = Output::open()?;
     let report = doctor::run(&args.data);
-    let mut output = Output::new();
-    output.write(|out| report.print(out))?;
-    output.flush()?;
-    if report.is_fit() { Ok(()) } else { Err(Failure::Told) }
+    match output.write(|out| report.print(out)).and_then(|()| output.flush()) {
+        // The exit code is the verdict, also for a reader that wanted the first lines only.
+        Ok(()) | Err(Failure::OutputClosed) if report.is_fit() => Ok(()),
+        Ok(()) => Err(Failure::Told),
+        Err(failure) => Err(failure),
+    }
 }

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::{fmt, io};
 
+use ringlog_reactor::say;
+
 /// Why a subcommand did not end well.
 #[derive(Debug)]
 pub enum Failure {
@@ -48,11 +50,11 @@ impl Failure {
         match self {
             Failure::OutputClosed => ExitCode::SUCCESS,
             Failure::Said(what) => {
-                eprintln!("ringlog: {what}");
+                say!("ringlog: {what}");
                 ExitCode::FAILURE
             }
             Failure::Refused(what) => {
-                eprintln!("ringlog: {what}");
+                say!("ringlog: {what}");
                 ExitCode::from(2)
             }
             Failure::Told => ExitCode::FAILURE,

@@ -1,5 +1,5 @@
 //! The command line. Each subcommand is a file; this one holds what they share: the list of them, the way to
-//! a broker, logging and exit codes.
+//! a broker, and exit codes.
 //!
 //! Exit codes: 0 done; 1 not done, or not all of it, and standard error says what; 2 a wrong command line, or
 //! nothing that could be looked at.
@@ -14,6 +14,7 @@ mod format;
 #[cfg(test)]
 mod fuzz;
 mod lines;
+mod log;
 mod output;
 mod position;
 mod produce;
@@ -21,14 +22,18 @@ mod serve;
 mod topic;
 mod units;
 
-use std::io;
+use std::env;
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ringlog_client::{Client, block_on};
-use tracing_subscriber::EnvFilter;
+use ringlog_reactor::say;
 
 use failure::Failure;
+use output::Output;
 
 /// A durable message log: an ack means the record is on stable storage.
 #[derive(Parser)]
@@ -71,8 +76,11 @@ impl BrokerAddress {
 
 /// Runs the process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    log_to_stderr(&cli.command);
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(error) => return show(&error).unwrap_or_else(Failure::report),
+    };
+    log::to_stderr(matches!(cli.command, Command::Serve(_)));
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
@@ -88,13 +96,44 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Logs go to standard error. `RINGLOG_LOG` says how much, in the syntax of `tracing`'s filters; without it a
-/// serving broker tells what it does, and every other subcommand only what goes wrong.
-fn log_to_stderr(command: &Command) {
-    let default = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_env("RINGLOG_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let colour = io::IsTerminal::is_terminal(&io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
+fn parse() -> Result<Cli, clap::Error> {
+    let mut command = without_empty_variables(Cli::command());
+    let matches = command.try_get_matches_from_mut(env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// An environment variable that is empty counts as unset: that is how scripts and service files leave one out.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| match arg.get_env() {
+        Some(name) if is_empty(name) => arg.env(Resettable::Reset),
+        _ => arg,
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
+/// Shows what is wrong with the command line, or the help or version that was asked for.
+fn show(error: &clap::Error) -> Result<ExitCode, Failure> {
+    let text = error.render();
+    if error.use_stderr() {
+        match is_coloured(&io::stderr()) {
+            true => say!("{}", text.ansi().to_string().trim_end()),
+            false => say!("{}", text.to_string().trim_end()),
+        }
+        return Ok(ExitCode::from(2));
+    }
+    let mut output = Output::open()?;
+    output.write(|out| match is_coloured(&io::stdout()) {
+        true => write!(out, "{}", text.ansi()),
+        false => write!(out, "{text}"),
+    })?;
+    output.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Colours are for terminals whose user has not set `NO_COLOR`.
+fn is_coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Standard output for data: gathered while more is at hand, out at once when there is nothing to do but wait.
 
 use std::future::{Future, poll_fn};
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, Write};
 use std::pin::pin;
 use std::task::Poll;
 
 use ringlog_client::block_on;
+use ringlog_reactor::stdio::Stdout;
 
 use super::failure::Failure;
 
@@ -14,19 +15,21 @@ const BUFFER_BYTES: usize = 128 << 10;
 
 /// Buffered standard output.
 pub struct Output {
-    out: BufWriter<StdoutLock<'static>>,
+    out: BufWriter<Stdout>,
 }
 
 impl Output {
-    /// Takes standard output for this thread.
-    pub fn new() -> Output {
-        Output { out: BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()) }
+    /// Standard output, of which a subcommand has one. Open it before anything is done that cannot be undone: it fails
+    /// where standard output is closed.
+    pub fn open() -> Result<Output, Failure> {
+        let out = Stdout::open().map_err(|error| Failure::output(&error))?;
+        Ok(Output { out: BufWriter::with_capacity(BUFFER_BYTES, out) })
     }
 
     /// Writes by `print`; the bytes may wait in the buffer.
     pub fn write(
         &mut self,
-        print: impl FnOnce(&mut BufWriter<StdoutLock<'static>>) -> io::Result<()>,
+        print: impl FnOnce(&mut BufWriter<Stdout>) -> io::Result<()>,
     ) -> Result<(), Failure> {
         print(&mut self.out).map_err(|error| Failure::output(&error))
     }

@@ -21,6 +21,8 @@ use ringlog_client::{
     Ack, Acked, Client, Compression, Delivery, DeliveryError, Producer, Record, SendError, TrySendError,
     block_on,
 };
+use ringlog_reactor::say;
+use ringlog_reactor::stdio::Stdin;
 
 use super::BrokerAddress;
 use super::failure::Failure;
@@ -117,14 +119,15 @@ fn compression(name: &str) -> Compression {
 /// Publishes the input and says how it went.
 pub fn run(args: &ProduceArgs) -> Result<(), Failure> {
     let (input, bytes) = open_input(args)?;
+    let output = args.print_acks.then(Output::open).transpose()?;
     let client = args.broker.connect()?;
     let producer = build_producer(&client, args)?;
     let progress = progress_bar(bytes);
     let failed = Arc::new(AtomicBool::new(false));
     let (deliveries, receiver) = sync_channel(WAITING_FOR_TALLY);
     let tally = {
-        let (progress, failed, print) = (progress.clone(), Arc::clone(&failed), args.print_acks);
-        thread::spawn(move || Tally::count(receiver, &progress, print, &failed))
+        let (progress, failed) = (progress.clone(), Arc::clone(&failed));
+        thread::spawn(move || Tally::count(receiver, &progress, output, &failed))
     };
     let read = send_all(args, progress.wrap_read(input), &producer, &deliveries, &failed);
     drop(deliveries);
@@ -138,10 +141,14 @@ pub fn run(args: &ProduceArgs) -> Result<(), Failure> {
 }
 
 fn open_input(args: &ProduceArgs) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
-    let Some(path) = &args.file else { return Ok((Box::new(io::stdin()), None)) };
-    let say = |error| Failure::said(format!("cannot read {}: {error}", path.display()));
-    let file = File::open(path).map_err(say)?;
-    let about = file.metadata().map_err(say)?;
+    let Some(path) = &args.file else {
+        let input = Stdin::open();
+        let input = input.map_err(|error| Failure::said(format!("cannot read standard input: {error}")))?;
+        return Ok((Box::new(input), None));
+    };
+    let failure = |error| Failure::said(format!("cannot read {}: {error}", path.display()));
+    let file = File::open(path).map_err(failure)?;
+    let about = file.metadata().map_err(failure)?;
     Ok((Box::new(file), about.is_file().then_some(about.len())))
 }
 
@@ -243,12 +250,10 @@ impl Tally {
     fn count(
         deliveries: Receiver<Sent>,
         progress: &ProgressBar,
-        print: bool,
+        mut output: Option<Output>,
         failed: &AtomicBool,
     ) -> Result<Tally, Failure> {
         let mut tally = Tally::default();
-        // Standard output is taken by this thread only when there is something to print.
-        let mut output = print.then(Output::new);
         while let Some(sent) = next(&deliveries, output.as_mut())? {
             let outcome = match sent {
                 Ok(delivery) => match output.as_mut() {
@@ -294,17 +299,17 @@ impl Tally {
     /// The last words on standard error, made for scripts as well as for people.
     fn report(&self, read: io::Result<()>) -> Result<(), Failure> {
         if let Err(error) = &read {
-            eprintln!("ringlog: cannot read the input after line {}: {error}", self.total());
+            say!("ringlog: cannot read the input after line {}: {error}", self.total());
         }
         if let Some((line, why)) = &self.first_failure {
-            eprintln!("ringlog: line {line} failed: {why}");
+            say!("ringlog: line {line} failed: {why}");
         }
         let Tally { acked, refused, unknown, .. } = self;
         if refused + unknown > 0 {
-            eprintln!("acked {acked}, refused {refused}, unknown {unknown} of {} records sent", self.total());
+            say!("acked {acked}, refused {refused}, unknown {unknown} of {} records sent", self.total());
             return Err(Failure::Told);
         }
-        eprintln!("acked {acked} of {acked} records");
+        say!("acked {acked} of {acked} records");
         if read.is_err() { Err(Failure::Told) } else { Ok(()) }
     }
 }

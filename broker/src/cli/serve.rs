@@ -13,9 +13,12 @@ use super::failure::Failure;
 
 /// Run a broker
 ///
-/// Logs one line when it is ready: the address, the shards, and what recovery found. SIGTERM or SIGINT stops it:
-/// it accepts no more, finishes its commits, writes a checkpoint and exits with 0. What is acknowledged at `disk`
-/// survives any other end as well.
+/// Logs one line when it is ready: the address, the shards, and what recovery found. SIGTERM, SIGINT or SIGHUP stops
+/// it: it accepts no more, finishes its commits, writes a checkpoint and exits with 0. Under nohup(1) SIGHUP does nothing.
+/// What is acknowledged at `disk` survives any other end as well.
+///
+/// Logs go to standard error. When that is full, closed or not read, lines are dropped and counted, and the broker serves
+/// on.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -46,7 +49,7 @@ pub struct ServeArgs {
     config: Option<PathBuf>,
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM, SIGINT or SIGHUP.
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     // Before any other thread exists: a thread that does not block them would be killed by them.
     signal::block_termination().map_err(|error| Failure::said(format!("cannot block signals: {error}")))?;

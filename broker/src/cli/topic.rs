@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 use ringlog_client::{Admin, AdminError, Position, TopicInfo, block_on};
+use ringlog_reactor::say;
 use serde::Serialize;
 
 use super::BrokerAddress;
@@ -98,7 +99,7 @@ pub fn run(args: &TopicArgs) -> Result<(), Failure> {
         Action::Describe { name, json } => describe(&admin, name, *json),
         Action::Delete { name } => {
             block_on(admin.delete_topic(name)).map_err(Failure::said)?;
-            eprintln!("deleted {name}");
+            say!("deleted {name}");
             Ok(())
         }
     }
@@ -115,22 +116,23 @@ fn create(
     for (key, value) in settings {
         request = request.config(key, value);
     }
+    let output = json.then(Output::open).transpose()?;
     let topic = block_on(request.send()).map_err(Failure::said)?;
-    if json {
-        return print_json(&TopicLine::of(&topic));
+    if let Some(output) = output {
+        return print_json(output, &TopicLine::of(&topic));
     }
-    eprintln!("created {} with {}", topic.name, counted(topic.partitions.len(), "partition"));
+    say!("created {} with {}", topic.name, counted(topic.partitions.len(), "partition"));
     Ok(())
 }
 
 fn list(admin: &Admin, json: bool) -> Result<(), Failure> {
     let topics = block_on(admin.topics()).map_err(Failure::said)?;
     let lines: Vec<TopicLine> = topics.iter().map(TopicLine::of).collect();
+    let mut output = Output::open()?;
     if json {
-        return print_json(&lines);
+        return print_json(output, &lines);
     }
     let width = lines.iter().map(|line| line.name.len()).max().unwrap_or(0).max("TOPIC".len());
-    let mut output = Output::new();
     output.write(|out| writeln!(out, "{:width$}  PARTITIONS", "TOPIC"))?;
     for line in &lines {
         output.write(|out| writeln!(out, "{:width$}  {}", line.name, line.partitions))?;
@@ -140,10 +142,10 @@ fn list(admin: &Admin, json: bool) -> Result<(), Failure> {
 
 fn describe(admin: &Admin, name: &str, json: bool) -> Result<(), Failure> {
     let description = block_on(Description::fetch(admin, name)).map_err(Failure::said)?;
+    let mut output = Output::open()?;
     if json {
-        return print_json(&description);
+        return print_json(output, &description);
     }
-    let mut output = Output::new();
     output.write(|out| writeln!(out, "topic {}, id {}", description.topic.name, description.topic.id))?;
     for (key, value) in &description.topic.config {
         output.write(|out| writeln!(out, "  {key} = {value}"))?;
@@ -214,9 +216,8 @@ impl Description {
     }
 }
 
-fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+fn print_json(mut output: Output, value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::said)?;
-    let mut output = Output::new();
     output.write(|out| writeln!(out, "{text}"))?;
     output.flush()
 }

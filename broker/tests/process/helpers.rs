@@ -140,6 +140,12 @@ impl Running {
         assert!(status.expect("a shell runs").success());
     }
 
+    /// The same for a process that may have ended by itself.
+    pub fn signal_if_alive(&self, name: &str) {
+        let kill = format!("kill -{name} {} 2>/dev/null; true", self.child.id());
+        Command::new("sh").arg("-c").arg(kill).status().expect("a shell runs");
+    }
+
     /// Lines of its standard output, as they come.
     pub fn lines(&mut self) -> Receiver<String> {
         follow(self.child.stdout.take().expect("standard output is piped and not taken yet"))
@@ -239,6 +245,11 @@ impl Broker {
     pub fn kill(mut self) {
         self.running.child.kill().expect("a child can be killed");
         self.running.child.wait().expect("a child can be waited for");
+    }
+
+    /// Sends it a signal by its name.
+    pub fn signal(&self, name: &str) {
+        self.running.signal(name);
     }
 
     /// A signal that asks it to stop; gives its last log lines and exit code.

@@ -16,6 +16,7 @@ mod large;
 mod produce;
 mod readers;
 mod startup;
+mod streams;
 mod topic;
 #[path = "../../../storage/tests/common/vandal.rs"]
 mod vandal;

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use super::helpers::{Broker, Ran, folder, ringlog, run};
+use super::helpers::{Broker, Ran, Running, folder, ringlog, run};
 
 fn serve(flags: &[&str]) -> Ran {
     run(ringlog().arg("serve").args(["--listen", "127.0.0.1:0"]).args(flags))
@@ -34,9 +35,9 @@ fn the_ready_line_tells_address_shards_and_recovery() {
 }
 
 #[test]
-fn both_signals_stop_it_in_order_and_nothing_is_left_to_recover() {
+fn each_signal_stops_it_in_order_and_nothing_is_left_to_recover() {
     let data = folder();
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         let broker = Broker::start(data.path());
         assert!(broker.ready.contains("nothing to recover"), "{}", broker.ready);
         if signal == "TERM" {
@@ -48,7 +49,53 @@ fn both_signals_stop_it_in_order_and_nothing_is_left_to_recover() {
     }
     let broker = Broker::start(data.path());
     assert!(broker.ready.contains("nothing to recover"), "{}", broker.ready);
-    assert_eq!(broker.run(&["consume", "orders", "--until-end"]).text().lines().count(), 4);
+    assert_eq!(broker.run(&["consume", "orders", "--until-end"]).text().lines().count(), 6);
+}
+
+#[test]
+fn under_nohup_a_terminal_that_closes_does_not_stop_it() {
+    let data = folder();
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(ringlog().get_program());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path());
+    let broker = Broker::spawn(&mut command);
+    broker.signal("HUP");
+    thread::sleep(Duration::from_millis(100));
+    broker.create_topic("orders", 1);
+    let (code, said) = broker.stop_by("TERM");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("SIGTERM") && !said.contains("SIGHUP"), "{said}");
+}
+
+/// The default of SIGXFSZ is to end the process.
+#[test]
+fn a_limit_of_file_sizes_is_an_error_and_no_end_by_a_signal() {
+    let data = folder();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 1000; exec \"$@\"", "sh"]).arg(ringlog().get_program());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path());
+    let refused = run(&mut command).code(1);
+    assert!(refused.stderr.contains("File too large"), "{}", refused.stderr);
+}
+
+/// Sixteen descriptors are not enough to serve, or just enough: then it can be stopped all the same.
+#[test]
+fn with_hardly_any_descriptors_it_refuses_in_words_or_can_be_stopped() {
+    for limit in [12, 16, 24] {
+        let data = folder();
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"]);
+        command
+            .arg(ringlog().get_program())
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data.path());
+        let running = Running::spawn(&mut command);
+        thread::sleep(Duration::from_millis(700));
+        running.signal_if_alive("TERM");
+        let ran = running.finish();
+        let refused = ran.code == Some(1) && ran.stderr.contains("ringlog: ");
+        assert!(refused || ran.code == Some(0), "{limit} descriptors: {:?}, {}", ran.code, ran.stderr);
+    }
 }
 
 #[test]

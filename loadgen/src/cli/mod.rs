@@ -4,18 +4,23 @@ mod args;
 mod session;
 mod sweep;
 
-use std::cell::Cell;
-use std::io;
+use std::env;
+use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
-use ringlog_reactor::{CoreConfig, signal, spawn};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use ringlog_reactor::stdio::Stdout;
+use ringlog_reactor::{CoreConfig, say, signal};
 
 use crate::report::compare::{CompareArgs, Outcome};
-use crate::report::{self, Outputs, ReportArgs};
+use crate::report::{self, Outputs, ReportArgs, ReportError};
 use crate::result::RunResult;
 use args::{ConsumerArgs, LengthArgs, LoadArgs, RunArgs};
 use session::Session;
@@ -199,7 +204,12 @@ pub fn main() -> ExitCode {
     if let Err(error) = signal::block_termination() {
         return fail(&format!("cannot block signals: {error}"));
     }
-    let command = match Cli::parse().command {
+    signal::outlive_writes();
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(error) => return show_usage(&error),
+    };
+    let command = match cli.command {
         Command::Report(args) => return show(&args),
         Command::Compare(args) => return compare(&args),
         Command::Run(command) => *command,
@@ -212,45 +222,90 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(words: &str) -> ExitCode {
-    eprintln!("ringlog-loadgen: {words}");
+    say!("ringlog-loadgen: {words}");
     ExitCode::from(FAILED)
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let mut command = without_empty_variables(Cli::command());
+    let matches = command.try_get_matches_from_mut(env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// An environment variable that is empty counts as unset: that is how scripts and service files leave one out.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+    let command = command.mut_args(|arg| match arg.get_env() {
+        Some(name) if is_empty(name) => arg.env(Resettable::Reset),
+        _ => arg,
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
+/// Shows what is wrong with the command line, or the help or version that was asked for.
+fn show_usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        say!("{}", error.render().to_string().trim_end());
+        return ExitCode::from(USAGE);
+    }
+    print(error.render().to_string().as_bytes(), 0)
+}
+
+/// Writes to standard output. A reader that has closed its end has what it wants: the exit code is the verdict all the same.
+fn print(text: &[u8], code: u8) -> ExitCode {
+    match Stdout::open().and_then(|mut output| output.write_all(text)) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&format!("cannot write to standard output: {error}"))
+        }
+        _ => ExitCode::from(code),
+    }
 }
 
 /// `report` needs no broker.
 fn show(args: &ReportArgs) -> ExitCode {
-    match args.run(&mut io::stdout().lock()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let mut text = Vec::new();
+    match args.run(&mut text) {
+        Ok(()) => print(&text, 0),
         Err(error) => fail(&error.to_string()),
     }
 }
 
 /// Nor does `compare`.
 fn compare(args: &CompareArgs) -> ExitCode {
-    match args.run(&mut io::stdout().lock()) {
-        Ok(Outcome::Good) => ExitCode::SUCCESS,
-        Ok(Outcome::NothingJudged) => ExitCode::from(FAILED),
-        Ok(Outcome::Regression) => ExitCode::from(REGRESSION),
+    let mut text = Vec::new();
+    match args.run(&mut text) {
+        Ok(Outcome::Good) => print(&text, 0),
+        Ok(Outcome::NothingJudged) => print(&text, FAILED),
+        Ok(Outcome::Regression) => print(&text, REGRESSION),
         Err(error) => fail(&error.to_string()),
     }
 }
 
 /// As clap does for what it finds itself.
 fn refuse(words: &str) -> ExitCode {
-    let _ = Cli::command().error(ErrorKind::ValueValidation, words).print();
-    ExitCode::from(USAGE)
+    show_usage(&Cli::command().error(ErrorKind::ValueValidation, words))
+}
+
+/// Set by the first signal that asks for an end; a second one does not wait for it.
+fn watch_signals() -> io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    let watch = move || {
+        let first = signal::wait_for_termination();
+        flag.store(true, Ordering::Relaxed);
+        if let Ok(second) = first.and_then(|_| signal::wait_for_termination()) {
+            std::process::exit(second.exit_code().into());
+        }
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(watch)?;
+    Ok(interrupted)
 }
 
 async fn obey(command: RunCommand) -> ExitCode {
-    let interrupted = Rc::new(Cell::new(false));
-    let flag = Rc::clone(&interrupted);
-    spawn(async move {
-        signal::termination().await;
-        flag.set(true);
-        // Who asks twice does not want to wait.
-        signal::termination().await;
-        std::process::exit(130);
-    })
-    .detach();
+    let interrupted = match watch_signals() {
+        Ok(interrupted) => interrupted,
+        Err(error) => return fail(&format!("cannot watch signals: {error}")),
+    };
     let (run, consumers, outputs) = match &command {
         RunCommand::Produce(args) => (&args.run, 0, &args.outputs),
         RunCommand::Consume(args) => (&args.run, args.consumers.count(&args.run), &args.outputs),
@@ -264,6 +319,9 @@ async fn obey(command: RunCommand) -> ExitCode {
     };
     if let Err(words) = checked {
         return refuse(&words);
+    }
+    if let Err(error) = Stdout::open() {
+        return fail(&format!("cannot write to standard output: {error}"));
     }
     if let Err(error) = outputs.check() {
         return fail(&error.to_string());
@@ -292,23 +350,18 @@ async fn obey(command: RunCommand) -> ExitCode {
 
 /// Shows and writes the result; the exit code is its verdict.
 fn hand_over(result: &RunResult, outputs: &Outputs) -> ExitCode {
-    let shown = report::write_table(result, &mut io::stdout().lock());
-    let written = outputs.write(result);
+    let mut table = Vec::new();
+    let written = report::write_table(result, &mut table).map_err(ReportError::Output);
+    let written = outputs.write(result).and(written);
     let mut code = verdict(result);
     if let Some(words) = &result.reason {
-        eprintln!("ringlog-loadgen: {words}");
+        say!("ringlog-loadgen: {words}");
     }
     if let Err(error) = written {
         code = FAILED;
-        eprintln!("ringlog-loadgen: {error}");
+        say!("ringlog-loadgen: {error}");
     }
-    if let Err(error) = shown
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
-        code = FAILED;
-        eprintln!("ringlog-loadgen: cannot write to standard output: {error}");
-    }
-    ExitCode::from(code)
+    print(&table, code)
 }
 
 fn verdict(result: &RunResult) -> u8 {

@@ -1,8 +1,8 @@
 //! From flags to a result: the plans of each command, run one after another.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -37,7 +37,7 @@ pub struct Session {
 
 impl Session {
     /// Reads what the flags name.
-    pub fn new(args: &RunArgs, consumers: u32, interrupted: Rc<Cell<bool>>) -> Result<Session, String> {
+    pub fn new(args: &RunArgs, consumers: u32, interrupted: Arc<AtomicBool>) -> Result<Session, String> {
         let target = Ringlog {
             servers: args.servers.clone(),
             driver: args.driver,
@@ -307,7 +307,7 @@ impl Session {
 
     /// Whether the user wants an end.
     pub fn is_interrupted(&self) -> bool {
-        self.watch.interrupted.get()
+        self.watch.interrupted.load(Ordering::Relaxed)
     }
 
     /// Another run with its own stamps and topics begins.

@@ -1,9 +1,7 @@
 //! Runs a plan: starts the workers, follows them second by second, and ends them, whatever the target does.
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ringlog_reactor::{sleep, timeout};
@@ -31,7 +29,7 @@ const CAUGHT_UP: u64 = 100;
 /// What stands beside a run.
 pub struct Watch {
     /// Set when the user wants an end.
-    pub interrupted: Rc<Cell<bool>>,
+    pub interrupted: Arc<AtomicBool>,
     /// The line on the terminal.
     pub progress: Progress,
     /// The broker's process, if it is known; else it is looked for.
@@ -205,7 +203,7 @@ impl Coordinator<'_> {
                 Next::Event(Event::Failed(words)) => return Err(words),
                 Next::Event(event) => found += usize::from(wanted(event)),
                 Next::Gone => return Err("a worker ended before the start".to_owned()),
-                Next::Look if self.watch.interrupted.get() => {
+                Next::Look if self.watch.interrupted.load(Ordering::Relaxed) => {
                     return Err("interrupted before the start".to_owned());
                 }
                 Next::Look if now_ns() > deadline_ns => {
@@ -270,7 +268,7 @@ impl Coordinator<'_> {
                 Next::Gone => return false,
                 Next::Look => {
                     let stopped_for = now_ns().saturating_sub(self.control.stop_ns.load(Ordering::Relaxed));
-                    if !stopping && self.watch.interrupted.get() {
+                    if !stopping && self.watch.interrupted.load(Ordering::Relaxed) {
                         stopping = self.stop_publishing("interrupted".to_owned());
                     } else if !stopping && stopped_for > self.plan.drain.as_nanos() as u64 {
                         // What was never begun is counted at the end.
@@ -368,7 +366,7 @@ impl Coordinator<'_> {
                 Some(_) => {}
                 None => {
                     let only_reading = self.plan.producers == 0;
-                    if self.watch.interrupted.get() {
+                    if self.watch.interrupted.load(Ordering::Relaxed) {
                         self.reason.get_or_insert("interrupted".to_owned());
                         return false;
                     }

@@ -20,6 +20,8 @@ use serde::Serialize;
 use self::case::Case;
 use self::rounds::{Outcome, Verdict};
 use self::world::{Scale, World};
+use ringlog_reactor::print_line;
+
 use crate::Failure;
 use crate::machine::Machine;
 use crate::progress::progress;
@@ -117,10 +119,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let folder = tempfile::tempdir_in(&options.dir)?;
     let machine = Machine::describe(folder.path())?;
     let world = World::make(folder.path(), options.wait, options.scale())?;
-    println!("{}", machine.line());
-    println!(
+    print_line!("{}", machine.line());
+    print_line!(
         "waiting: {}; {} rounds of A B B A, medians of pairwise ratios\n",
-        options.wait, world.scale.rounds
+        options.wait,
+        world.scale.rounds
     );
     let mut outcomes = Vec::new();
     for (goals, start) in CASES.iter().filter(|(goals, _)| options.wants(goals)) {
@@ -151,7 +154,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             others: &others,
         };
         append(path, &line)?;
-        println!("\nappended to {}", path.display());
+        print_line!("\nappended to {}", path.display());
     }
     Ok(())
 }
@@ -162,14 +165,19 @@ fn append(path: &Path, line: &Line<'_>) -> Result<(), Failure> {
 }
 
 fn print(outcomes: &[Outcome], others: &[Verdict]) {
-    println!("{:<48} {:>12}", "medians", "");
+    print_line!("{:<48} {:>12}", "medians", "");
     for (name, value) in outcomes.iter().flat_map(Outcome::medians) {
-        println!("  {name:<46} {value:>12.1}");
+        print_line!("  {name:<46} {value:>12.1}");
     }
-    println!();
-    println!(
+    print_line!("");
+    print_line!(
         "{:>4}  {:<60} {:>8} {:>9}  {:<16} {:<16} met",
-        "goal", "what", "limit", "measured", "95 % interval", "A/A"
+        "goal",
+        "what",
+        "limit",
+        "measured",
+        "95 % interval",
+        "A/A"
     );
     for verdict in outcomes.iter().flat_map(|outcome| &outcome.verdicts).chain(others) {
         let goal = if verdict.goal == 0 { String::new() } else { verdict.goal.to_string() };
@@ -178,7 +186,7 @@ fn print(outcomes: &[Outcome], others: &[Verdict]) {
             Some(false) => "NO",
             None => "",
         };
-        println!(
+        print_line!(
             "{:>4}  {:<60} {:>8} {:>9}  {:<16} {:<16} {:<3} {}",
             goal,
             verdict.what,

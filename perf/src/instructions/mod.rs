@@ -6,6 +6,7 @@ mod cases;
 mod valgrind;
 
 use clap::Args;
+use ringlog_reactor::print_line;
 
 use crate::Failure;
 use budgets::{Budgets, Verdict};
@@ -28,14 +29,14 @@ pub struct Options {
 /// Counts every case and compares with the budgets.
 pub fn run(options: &Options) -> Result<(), Failure> {
     if !valgrind::is_installed() {
-        println!("instructions: not counted, since valgrind is not installed (package valgrind)");
+        print_line!("instructions: not counted, since valgrind is not installed (package valgrind)");
         return Ok(());
     }
     let path = Budgets::path();
     let budgets = if options.update { Budgets::default() } else { Budgets::read(&path)? };
     let mut counted = Budgets::default();
     let mut over = Vec::new();
-    println!("{:<40} {:>12} {:>12} {:>9}", "instructions per message", "counted", "budget", "change");
+    print_line!("{:<40} {:>12} {:>12} {:>9}", "instructions per message", "counted", "budget", "change");
     for case in CASES.iter().filter(|case| options.only.as_ref().is_none_or(|text| case.name.contains(text)))
     {
         let count = per_message(case.name)?;
@@ -44,14 +45,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let text = |value: Option<String>| value.unwrap_or_else(|| "-".into());
         let change = budget.map(|budget| format!("{:+.1} %", (count / budget as f64 - 1.0) * 100.0));
         let budget_text = text(budget.map(|budget| budget.to_string()));
-        println!("{:<40} {count:>12.0} {budget_text:>12} {:>9}", case.name, text(change));
+        print_line!("{:<40} {count:>12.0} {budget_text:>12} {:>9}", case.name, text(change));
         if let Verdict::Over(why) = budgets.judge(case.name, count) {
             over.push(why);
         }
     }
     if options.update {
         counted.write(&path)?;
-        println!("written: {}", path.display());
+        print_line!("written: {}", path.display());
         return Ok(());
     }
     match over.as_slice() {

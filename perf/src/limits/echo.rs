@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ringlog_reactor::CoreConfig;
 use ringlog_reactor::net::{Listener, TcpStream as ReactorStream};
+use ringlog_reactor::print_line;
 use ringlog_reactor::spawn;
 
 use crate::Failure;
@@ -38,7 +39,7 @@ pub fn serve(size: EchoSize, wait: Wait) -> Result<(), Failure> {
     let core = CoreConfig { wait: wait.policy(), ..server_core("echo") };
     ringlog_reactor::run(core, async move {
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        println!("{}", listener.local_addr());
+        print_line!("{}", listener.local_addr());
         loop {
             let (stream, _) = listener.accept().await?;
             spawn(answer(stream, size)).detach();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ringlog_reactor::fs::Sync;
+use ringlog_reactor::print_line;
 
 use super::disk::{DiskProbe, Writes};
 use super::echo::{E_SIZE, EchoClient, start_echo};
@@ -56,15 +57,20 @@ impl Tail {
 
     fn print(&self, limit: &str, what: &str, by: &str) {
         progress("");
-        println!("{limit:<3} {what:<46} {:>9.1} {:>9.1} {:>9.1} µs     {by}", self.p50, self.p99, self.p999);
+        print_line!(
+            "{limit:<3} {what:<46} {:>9.1} {:>9.1} {:>9.1} µs     {by}",
+            self.p50,
+            self.p99,
+            self.p999
+        );
     }
 }
 
 /// Measures everything and prints the table as it comes.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let folder = tempfile::tempdir_in(&options.dir)?;
-    println!("{}\n", Machine::describe(folder.path())?.line());
-    println!("{:<3} {:<46} {:>9} {:>9} {:>9}        by", "", "", "p50", "p99", "p99.9");
+    print_line!("{}\n", Machine::describe(folder.path())?.line());
+    print_line!("{:<3} {:<46} {:>9} {:>9} {:>9}        by", "", "", "p50", "p99", "p99.9");
     echoes(options)?;
     disk(options, folder.path())?;
     loopback(options)
@@ -87,9 +93,9 @@ fn echoes(options: &Options) -> Result<(), Failure> {
         progress("");
         Tail::of(&mut echoed).print("E", &format!("echo 1 KiB there, 64 B back, {how}"), "raw ring");
         let what = format!("its CPU per message, whole machine, {how}");
-        println!("{:<3} {what:<46} {cpu:>9.1} {:>9} {:>9} µs     /proc/stat", "C", "", "");
+        print_line!("{:<3} {what:<46} {cpu:>9.1} {:>9} {:>9} µs     /proc/stat", "C", "", "");
     }
-    println!();
+    print_line!("");
     Ok(())
 }
 
@@ -116,7 +122,7 @@ fn disk(options: &Options, folder: &Path) -> Result<(), Failure> {
             Tail::of(&mut own).print(if has_fio { "" } else { "D" }, &what, "own writer");
         }
     }
-    println!();
+    print_line!("");
     for depth in S_DEPTHS {
         let what = format!("sequential 1 MiB O_DIRECT writes, depth {depth}");
         progress(&what);
@@ -133,7 +139,7 @@ fn disk(options: &Options, folder: &Path) -> Result<(), Failure> {
         let per_second = total as f64 / begun.elapsed().as_secs_f64();
         print_throughput(if has_fio { "" } else { "S" }, &what, per_second, "own writer");
     }
-    println!();
+    print_line!("");
     Ok(())
 }
 
@@ -165,5 +171,5 @@ fn loopback(options: &Options) -> Result<(), Failure> {
 
 fn print_throughput(limit: &str, what: &str, per_second: f64, by: &str) {
     progress("");
-    println!("{limit:<3} {what:<46} {:>9.0} {:>9} {:>9} MB/s   {by}", per_second / 1e6, "", "");
+    print_line!("{limit:<3} {what:<46} {:>9.0} {:>9} {:>9} MB/s   {by}", per_second / 1e6, "", "");
 }

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use ringlog_reactor::say;
+
 use crate::Failure;
 
 /// Why a tool said nothing.
@@ -47,5 +49,5 @@ pub fn number(report: &Value, pointer: &str) -> Result<f64, ToolError> {
 
 /// Says that a tool is not there, what to install, and what is measured instead.
 pub fn say_missing(package: &str, instead: &str) {
-    eprintln!("{package} is not installed (package `{package}`): {instead}");
+    say!("{package} is not installed (package `{package}`): {instead}");
 }

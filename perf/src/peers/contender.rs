@@ -1,7 +1,6 @@
 //! Who is driven, and by which client.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -120,7 +119,7 @@ fn ringlog(setup: &Setup, driver: Driver, case: Case) -> Ringlog {
 
 async fn drive<T: Target>(target: T, plan: Plan) -> Result<Measured, Failure> {
     let mut watch = Watch {
-        interrupted: Rc::new(Cell::new(false)),
+        interrupted: Arc::default(),
         progress: Progress::hidden(),
         broker_pid: None,
         began_ns: now_ns(),

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use ringlog_reactor::print_line;
+
 use super::Class;
 use super::case::{Case, Measured};
 use crate::Failure;
@@ -61,8 +63,8 @@ impl Row<'_> {
 impl Table {
     /// An empty one.
     pub fn new(machine: Machine, results: &Path) -> Table {
-        println!("{}", machine.line());
-        println!(
+        print_line!("{}", machine.line());
+        print_line!(
             "brokers on one CPU, clients on another; medians of interleaved runs; ratios are Ringlog's to the peer's"
         );
         Table { machine, results: results.to_path_buf(), class: Class::Memory, said: Vec::new() }
@@ -71,17 +73,17 @@ impl Table {
     /// Begins a class.
     pub fn begin(&mut self, class: Class, contenders: usize) {
         self.class = class;
-        println!("\nack class: {}", name_of(class));
+        print_line!("\nack class: {}", name_of(class));
         if contenders <= 2 {
-            println!("(no peer in this class: give its address, and see scripts/peers/)");
+            print_line!("(no peer in this class: give its address, and see scripts/peers/)");
         }
     }
 
     /// Adds a case: every contender's runs, Ringlog's first.
     pub fn add(&mut self, case: Case, runs: &[(String, Vec<Measured>)]) -> Result<(), Failure> {
         let rows: Vec<Row<'_>> = runs.iter().map(|(name, runs)| Row::of(name, runs)).collect();
-        println!();
-        println!(
+        print_line!("");
+        print_line!(
             "{:<34} {:>10} {:>8} {:>10} {:>10} {:>7} {:>7} {:>7}",
             case.title(),
             "records/s",
@@ -98,7 +100,7 @@ impl Table {
                 true => "-".to_string(),
                 false => format!("{:.2}", ours / theirs),
             };
-            println!(
+            print_line!(
                 "  {:<32} {:>10.0} {:>8.1} {:>10.1} {:>10.1} {:>6.0}% {:>7} {:>7}{}",
                 row.name,
                 row.per_second,
@@ -120,7 +122,7 @@ impl Table {
     fn say_settings(&mut self, runs: &[Measured]) {
         for run in runs {
             if !self.said.contains(&run.driven) {
-                println!("    {}", run.driven);
+                print_line!("    {}", run.driven);
                 self.said.push(run.driven.clone());
             }
         }

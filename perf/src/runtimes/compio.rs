@@ -7,6 +7,8 @@ use compio::io::{AsyncReadExt, AsyncWriteExt};
 use compio::net::{TcpListener, TcpStream};
 use compio::runtime::{Runtime, spawn};
 
+use ringlog_reactor::print_line;
+
 use crate::Failure;
 use crate::cpus::{on_core, server_core};
 use crate::limits::echo::EchoSize;
@@ -19,7 +21,7 @@ pub fn serve(size: EchoSize) -> Result<(), Failure> {
 
 async fn accept(size: EchoSize) -> Result<(), Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    println!("{}", listener.local_addr()?);
+    print_line!("{}", listener.local_addr()?);
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;

@@ -4,6 +4,8 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio_ng::net::{TcpListener, TcpStream};
 use glommio_ng::{LocalExecutorBuilder, Placement, spawn_local};
 
+use ringlog_reactor::print_line;
+
 use crate::Failure;
 use crate::cpus::SERVER_CPU;
 use crate::limits::echo::EchoSize;
@@ -21,7 +23,7 @@ pub fn serve(size: EchoSize, wait: Wait) -> Result<(), Failure> {
 
 async fn accept(size: EchoSize) -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(said)?;
-    println!("{}", listener.local_addr().map_err(said)?);
+    print_line!("{}", listener.local_addr().map_err(said)?);
     loop {
         let stream = listener.accept().await.map_err(said)?;
         stream.set_nodelay(true).map_err(said)?;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ringlog_reactor::print_line;
+
 use super::{NOT_BUILT, Runtime};
 use crate::Failure;
 use crate::cpus::{Busy, on_client_cpu};
@@ -40,7 +42,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if !cfg!(feature = "runtimes") {
         return Err(NOT_BUILT.into());
     }
-    println!("{}", Machine::describe(&std::env::temp_dir())?.line());
+    print_line!("{}", Machine::describe(&std::env::temp_dir())?.line());
     for wait in ["block", "spin"] {
         for bytes in SIZES {
             compare(options, wait.parse()?, EchoSize { request: bytes, reply: bytes })?;
@@ -64,10 +66,13 @@ fn compare(options: &Options, wait: Wait, size: EchoSize) -> Result<(), Failure>
         }
     }
     progress("");
-    println!("\n{}-byte echo, server waits: {wait}; one blocking client", size.request);
-    println!(
+    print_line!("\n{}-byte echo, server waits: {wait}; one blocking client", size.request);
+    print_line!(
         "  {:<8} {:>9} {:>9} {:>14}   p50 / reactor's, 95 % interval",
-        "", "p50, µs", "p99, µs", "CPU µs/message"
+        "",
+        "p50, µs",
+        "p99, µs",
+        "CPU µs/message"
     );
     let ours = contenders[0].p50_us.clone();
     for contender in &mut contenders {
@@ -101,7 +106,7 @@ impl Contender {
     fn print(&mut self, ours: &[f64]) {
         let ratios: Vec<f64> = self.p50_us.iter().zip(ours).map(|(theirs, ours)| theirs / ours).collect();
         let (low, high) = interval(&ratios);
-        println!(
+        print_line!(
             "  {:<8} {:>9.1} {:>9.1} {:>14.1}   {:.2} ({low:.2} to {high:.2})",
             self.runtime.name(),
             self.latencies.percentile_us(50.0),

@@ -7,6 +7,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::task::{LocalSet, spawn_local};
 
+use ringlog_reactor::print_line;
+
 use crate::Failure;
 use crate::cpus::{on_core, server_core};
 use crate::limits::echo::EchoSize;
@@ -22,7 +24,7 @@ pub fn serve(size: EchoSize) -> Result<(), Failure> {
 
 async fn accept(size: EchoSize) -> Result<(), Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    println!("{}", listener.local_addr()?);
+    print_line!("{}", listener.local_addr()?);
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;

@@ -288,7 +288,7 @@ impl Uring {
         if let Err(error) = self.wait(None) {
             // Memory that the kernel may still write to must not be freed, and there is no other way to find out
             // when it no longer will.
-            eprintln!("ringlog-reactor: io_uring cannot be drained: {error}");
+            crate::say!("ringlog-reactor: io_uring cannot be drained: {error}");
             std::process::abort();
         }
         false

@@ -1,7 +1,7 @@
 //! What the demo publishes: a file, standard input when it is piped, or text of Ringlog's own repository.
 
 use std::fs::{self, File};
-use std::io::{self, Cursor, Read};
+use std::io::{Cursor, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -9,6 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringlog_reactor::say;
+use ringlog_reactor::stdio::Stdin;
 
 use super::super::failure::Failure;
 use super::super::lines::Lines;
@@ -120,11 +122,14 @@ fn is_piped() -> bool {
 
 /// Standard input, once something came from it; `None` when it ends without a byte or stays silent.
 fn piped_input() -> Result<Option<Box<dyn Read>>, Failure> {
+    let failure = |error| Failure::said(format!("cannot read standard input: {error}"));
+    let input = || Stdin::open().map_err(failure);
+    let (mut reader, rest) = (input()?, input()?);
     let (sender, first) = sync_channel(1);
     // Reading may last for ever, so a thread does it that nobody has to wait for.
     thread::spawn(move || {
         let mut chunk = vec![0; 64 << 10];
-        let read = io::stdin().read(&mut chunk).map(|count| {
+        let read = reader.read(&mut chunk).map(|count| {
             chunk.truncate(count);
             chunk
         });
@@ -133,16 +138,14 @@ fn piped_input() -> Result<Option<Box<dyn Read>>, Failure> {
     });
     match first.recv_timeout(SILENT_AFTER) {
         Ok(Ok(chunk)) if chunk.is_empty() => {
-            eprintln!("standard input is empty: publishing Ringlog's own text instead");
+            say!("standard input is empty: publishing Ringlog's own text instead");
             Ok(None)
         }
-        Ok(Ok(chunk)) => Ok(Some(Box::new(Cursor::new(chunk).chain(io::stdin())))),
-        Ok(Err(error)) => Err(Failure::said(format!("cannot read standard input: {error}"))),
+        Ok(Ok(chunk)) => Ok(Some(Box::new(Cursor::new(chunk).chain(rest)))),
+        Ok(Err(error)) => Err(failure(error)),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
             let seconds = SILENT_AFTER.as_secs();
-            eprintln!(
-                "nothing came from standard input for {seconds} s: publishing Ringlog's own text instead"
-            );
+            say!("nothing came from standard input for {seconds} s: publishing Ringlog's own text instead");
             Ok(None)
         }
     }

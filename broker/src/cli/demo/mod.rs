@@ -22,9 +22,10 @@ use ringlog_broker::config::{BrokerConfig, Cores};
 use ringlog_broker::doctor;
 use ringlog_broker::node::Node;
 use ringlog_client::{Ack, Client, Compression, block_on};
-use ringlog_reactor::signal;
+use ringlog_reactor::{say, signal};
 
 use super::failure::Failure;
+use super::output::Output;
 use input::Input;
 use ledger::Ledger;
 use publish::Publisher;
@@ -73,6 +74,7 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     // Before any other thread exists, so that Ctrl-C comes to the one that waits for it, which removes the folder.
     signal::block_termination().map_err(|error| Failure::said(format!("cannot block signals: {error}")))?;
+    let output = Output::open()?;
     let workspace = Workspace::create(args.dir.as_deref())?;
     doctor::refuse_if_unfit(workspace.path()).map_err(Failure::said)?;
     workspace.remove_on_signal()?;
@@ -83,7 +85,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         node.stop().map_err(|error| Failure::said(format!("the broker did not stop well: {error}")));
     let table = outcome?;
     stopped?;
-    table.print(&workspace)
+    table.print(&workspace, output)
 }
 
 fn start(workspace: &Workspace, cores: Cores) -> Result<Node, Failure> {
@@ -104,7 +106,7 @@ fn measure(node: &Node, mut input: Input, args: &DemoArgs) -> Result<Table, Fail
     let producer = client.producer(TOPIC).ack(Ack::Disk).compression(Compression::None);
     let producer = block_on(producer.build()).map_err(Failure::said)?;
     let mut publisher = Publisher::start(producer, &ledger);
-    eprintln!("publishing {} to a broker with {shards} shards at {address} …", input.name());
+    say!("publishing {} to a broker with {shards} shards at {address} …", input.name());
 
     let bulk = at_full_speed(&mut input, &mut publisher, &ledger)?;
     let paced = paced(&input, &mut publisher, &ledger)?;

@@ -56,8 +56,7 @@ pub struct Table {
 
 impl Table {
     /// Prints to standard output.
-    pub fn print(&self, workspace: &Workspace) -> Result<(), Failure> {
-        let mut output = Output::new();
+    pub fn print(&self, workspace: &Workspace, mut output: Output) -> Result<(), Failure> {
         output.write(|out| self.write(out, workspace.file_system()))?;
         output.flush()
     }

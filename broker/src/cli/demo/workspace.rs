@@ -4,13 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::{fs, thread};
 
-use ringlog_reactor::{CoreConfig, probe, run, signal};
+use ringlog_reactor::{probe, signal};
 use tempfile::TempDir;
 
 use super::super::failure::Failure;
-
-/// What a shell reports for a process that SIGINT ended.
-const INTERRUPTED: i32 = 130;
 
 /// A temporary folder.
 pub struct Workspace {
@@ -41,14 +38,13 @@ impl Workspace {
         &self.file_system
     }
 
-    /// From now on SIGINT and SIGTERM, which must be blocked, remove the folder and end the process.
+    /// From now on the signals that end a process, which must be blocked, remove the folder and end the process.
     pub fn remove_on_signal(&self) -> Result<(), Failure> {
         let path = self.path().to_path_buf();
         let wait = move || {
-            let config = CoreConfig { name: "signals".to_owned(), ..CoreConfig::default() };
-            if run(config, signal::termination()).is_ok() {
+            if let Ok(signal) = signal::wait_for_termination() {
                 remove(&path);
-                process::exit(INTERRUPTED);
+                process::exit(signal.exit_code().into());
             }
         };
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait);
