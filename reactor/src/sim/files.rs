@@ -55,7 +55,8 @@ pub(super) fn descriptor(op: &Op) -> Option<RawFd> {
 pub(super) fn perform(machine: &Machine, op: &mut Op, target: Result<OpenFile, Errno>) -> Option<i32> {
     let result = match op {
         Op::Open { path: name, flags, opened, .. } => {
-            let inode = machine.disk().with(|disk| disk.open(path(name), *flags));
+            let may = machine.check_open_files();
+            let inode = may.and_then(|()| machine.disk().with(|disk| disk.open(path(name), *flags)));
             inode.map(|inode| {
                 let direct = *flags & libc::O_DIRECT != 0;
                 *opened = Some(machine.add_file(OpenFile { inode, direct }));

@@ -37,6 +37,8 @@ pub(super) struct HostState {
     process: RefCell<Option<Rc<Process>>>,
     /// How many processes have run on it.
     lives: Cell<u32>,
+    /// How many files and folders its process may have open.
+    pub(super) open_files: Cell<usize>,
     /// The process is stopped until then, in nanoseconds.
     paused_until: Cell<u64>,
     ports_used: Cell<u16>,
@@ -55,6 +57,7 @@ impl HostState {
             clock_skew_ms: Cell::new(0),
             process: RefCell::default(),
             lives: Cell::new(0),
+            open_files: Cell::new(usize::MAX),
             paused_until: Cell::new(0),
             ports_used: Cell::new(0),
             panic: RefCell::default(),
@@ -221,6 +224,12 @@ impl Host {
     pub fn set_clock_skew(&self, ms: i64) {
         self.state.clock_skew_ms.set(ms);
         self.world.tell(&self.state.name, || format!("has its wall clock {ms} ms off"));
+    }
+
+    /// Lets a process have so many files and folders open, and no more: opening another fails with `EMFILE`. What is open stays so.
+    /// Sockets are not counted.
+    pub fn set_open_files(&self, limit: usize) {
+        self.state.open_files.set(limit);
     }
 
     /// The machine's disk.

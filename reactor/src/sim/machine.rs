@@ -74,6 +74,11 @@ impl Machine {
         self.world.forget_events(self.process);
     }
 
+    /// Fails when as many files are open as may be.
+    pub(super) fn check_open_files(&self) -> Result<(), Errno> {
+        if self.files.borrow().len() < self.host.open_files.get() { Ok(()) } else { Err(libc::EMFILE) }
+    }
+
     pub(super) fn add_file(&self, file: OpenFile) -> Descriptor {
         let fd = self.world.new_fd();
         self.files.borrow_mut().insert(fd, file);
@@ -114,7 +119,8 @@ impl Machine {
     }
 
     pub(crate) fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.disk().with(|disk| disk.list(path)).map_err(io::Error::from_raw_os_error)
+        let may = self.check_open_files();
+        may.and_then(|()| self.disk().with(|disk| disk.list(path))).map_err(io::Error::from_raw_os_error)
     }
 
     pub(crate) fn space(&self) -> Space {
