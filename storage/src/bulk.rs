@@ -299,9 +299,11 @@ impl Bypass {
             return Ok(());
         }
         let pieces: Vec<Bytes> = runs.iter().flat_map(|run| run.pieces.iter().cloned()).collect();
+        // Only the wait for a descriptor may be repeated, so it comes before the write.
+        let file = wait_for_space(&self.inner, || active.file_to_write()).await?;
         let (position, wake) = (self.position, self.partition.runs_wake().clone());
         let task = spawn(async move {
-            let written = active.write_synced(pieces, position).await;
+            let written = active.write_synced(file, pieces, position).await;
             wake.notify_all();
             written
         });

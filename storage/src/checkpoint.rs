@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_reactor::{fs, sleep, spawn, timeout, yield_now};
+use ringlog_reactor::{fs, now, sleep, spawn, timeout, yield_now};
 
 use crate::error::StoreError;
 use crate::format::checkpoint::Checkpoint;
@@ -75,9 +75,9 @@ pub(crate) async fn settle(inner: &Inner, result: Result<(), StoreError>) -> boo
 }
 
 /// Does what needs space on the disk, or a descriptor, as often as it takes to get it.
-pub(crate) async fn wait_for_space<F>(inner: &Inner, attempt: impl Fn() -> F) -> Result<(), StoreError>
+pub(crate) async fn wait_for_space<T, F>(inner: &Inner, attempt: impl Fn() -> F) -> Result<T, StoreError>
 where
-    F: Future<Output = Result<(), StoreError>>,
+    F: Future<Output = Result<T, StoreError>>,
 {
     let mut was_full = false;
     loop {
@@ -103,11 +103,16 @@ where
     }
 }
 
+/// Waits before what failed is tried again. Closing the store ends it early; other wake-ups do not, or a full disk would be tried,
+/// and complained about, as often as there is work.
 async fn pause(inner: &Inner) {
-    let wake = inner.flush_wake.notified();
-    if !inner.closed.get() {
-        // Woken early to close; other wake-ups may shorten the pause too, which does no harm.
-        let _woken_or_elapsed = timeout(DISK_FULL_PAUSE, wake).await;
+    let until = now() + DISK_FULL_PAUSE;
+    while !inner.closed.get() && inner.failure().is_none() {
+        let wake = inner.flush_wake.notified();
+        let left = until.saturating_since(now());
+        if left.is_zero() || timeout(left, wake).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -159,7 +164,9 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
     let points: Vec<_> = inner.partitions.borrow().values().map(|partition| partition.point()).collect();
     let checkpoint = Checkpoint { journal: identity, clean, journal_from: upto.0 + 1, partitions: points };
     let path = layout::checkpoint_file(&inner.dir);
-    fs::replace(&path, &checkpoint.encode()).await.map_err(StoreError::io("replacing", &path))?;
+    let bytes = checkpoint.encode();
+    let replaced = inner.shared.descriptors.with_one(|| fs::replace(&path, &bytes)).await;
+    replaced.map_err(StoreError::io("replacing", &path))?;
     inner.files.free_upto(upto);
     reached("checkpoint made");
     count(&inner.shared.counters.checkpoints);
@@ -170,12 +177,28 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
 async fn flush_all(inner: &Rc<Inner>) -> Result<(), StoreError> {
     let dirty: Vec<_> = inner.dirty.borrow().values().cloned().collect();
     let (full, others): (Vec<_>, Vec<_>) = dirty.into_iter().partition(|partition| partition.must_roll());
-    flush_each(inner, &others).await?;
-    // A segment that begins costs syncs, which are waited for. A thousand partitions that are new, or full, at the same time
-    // would hold the checkpoint up for as long as the journal lasts.
-    let roll = |partition: Rc<Partition>| async move { partition.roll_for_flush().await };
-    in_parallel(SYNCS_IN_FLIGHT, full.iter(), roll).await?;
-    flush_each(inner, &full).await
+    flush_in_groups(inner, &others, false).await?;
+    flush_in_groups(inner, &full, true).await
+}
+
+/// What is flushed stays open until it is synced, as far as there are descriptors: of more partitions than that, a group is
+/// synced before the next is flushed. Without that one sync would be waited for after the other.
+async fn flush_in_groups(inner: &Rc<Inner>, all: &[Rc<Partition>], full: bool) -> Result<(), StoreError> {
+    let at_once = (inner.shared.descriptors.limit() / 2).max(1);
+    for group in all.chunks(at_once) {
+        if full {
+            // A segment that begins costs syncs, which are waited for. A thousand partitions that are new, or full, at the same
+            // time would hold the checkpoint up for as long as the journal lasts.
+            let roll = |partition: Rc<Partition>| async move { partition.roll_for_flush().await };
+            in_parallel(SYNCS_IN_FLIGHT, group.iter(), roll).await?;
+        }
+        flush_each(inner, group).await?;
+        if all.len() > at_once {
+            reached("flushed in groups");
+            sync_all(group.iter().filter(|partition| partition.is_unsynced())).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Flushes one partition after the other, which holds commits up the least. But when the journal is about to run full, commits will wait
@@ -203,7 +226,7 @@ pub(crate) async fn sync_all<'a>(
 
 /// Does something with each, so many at a time. After an error nothing more is begun, and what is under way runs to its end. The first
 /// error is returned, but one that is final before one that can be waited out: whoever waits that out would try a failed sync again.
-async fn in_parallel<'a, T, F>(
+pub(crate) async fn in_parallel<'a, T, F>(
     at_once: usize,
     all: impl Iterator<Item = &'a T>,
     action: impl Fn(T) -> F,

@@ -96,6 +96,9 @@ pub struct StoreConfig {
     pub tail_bytes: u64,
     /// Size, in bytes, from which a batch goes straight into its segment.
     pub bypass_bytes: usize,
+    /// How many descriptors the shard's storage may have at the same time, beside those of its journal files. Taken to be at least
+    /// [`MIN_OPEN_FILES`](limits::MIN_OPEN_FILES).
+    pub open_files: usize,
 }
 
 impl StoreConfig {
@@ -110,6 +113,7 @@ impl StoreConfig {
             journal_files: limits::DEFAULT_JOURNAL_FILES,
             tail_bytes: limits::DEFAULT_TAIL_BYTES,
             bypass_bytes: limits::DEFAULT_BYPASS_BYTES,
+            open_files: limits::DEFAULT_OPEN_FILES,
         }
     }
 
@@ -120,6 +124,7 @@ impl StoreConfig {
         self.journal_file_bytes = limits::round_up_position(bytes);
         self.journal_files = self.journal_files.clamp(1, limits::MAX_JOURNAL_FILES);
         self.tail_bytes = self.tail_bytes.max(limits::MIN_TAIL_BYTES);
+        self.open_files = self.open_files.max(limits::MIN_OPEN_FILES);
         self
     }
 }

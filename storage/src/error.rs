@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ringlog_protocol::batch::BatchError;
 
 use crate::PartitionId;
+use crate::descriptors::is_out_of_descriptors;
 use crate::format::FormatError;
 
 /// The action of a [`StoreError::Io`] that waited for stable storage.
@@ -146,9 +147,7 @@ impl StoreError {
 
     /// Whether a file could not be opened because too many are open: nothing was done, and it ends by itself.
     pub(crate) fn is_out_of_descriptors(&self) -> bool {
-        const ENFILE: i32 = 23;
-        const EMFILE: i32 = 24;
-        matches!(self, StoreError::Io { error, .. } if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)))
+        matches!(self, StoreError::Io { error, .. } if is_out_of_descriptors(error))
     }
 
     /// Whether there was no space, which ends by itself, unlike every other failure.

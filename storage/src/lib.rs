@@ -26,6 +26,7 @@ pub mod check;
 mod checkpoint;
 mod commit;
 mod config;
+mod descriptors;
 mod entry;
 mod error;
 mod folders;

@@ -55,6 +55,11 @@ pub const DEFAULT_JOURNAL_FILES: u32 = 4;
 /// Most journal files of a shard.
 pub const MAX_JOURNAL_FILES: u32 = 64;
 
+/// The fewest descriptors that a shard's storage works with. One would do; a few more let operations go on side by side.
+pub const MIN_OPEN_FILES: usize = 4;
+/// Descriptors of a shard's storage where nothing else is said.
+pub const DEFAULT_OPEN_FILES: usize = 256;
+
 /// Default bound of log memory: what may be unflushed, and what is kept for readers near the end.
 pub const DEFAULT_TAIL_BYTES: u64 = 128 << 20;
 /// The smallest bound of log memory: one chunk open, one being flushed.

@@ -293,7 +293,8 @@ impl Store {
         // The files are closed at the end of this turn.
         yield_now().await;
         let dir = partition.dir();
-        fs::remove_dir_all(dir).await.map_err(StoreError::io("removing", dir))
+        let removed = self.inner.shared.descriptors.with_one(|| fs::remove_dir_all(dir)).await;
+        removed.map_err(StoreError::io("removing", dir))
     }
 
     /// Appends one batch to a partition's log. It does not wait: [`Appended::commit`] says which commit makes it durable. A

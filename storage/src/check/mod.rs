@@ -8,15 +8,12 @@ mod segments;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
-use crate::cache::ReadCache;
 use crate::config::{PartitionId, PartitionSpec, PreviousEpoch, StoreConfig};
 use crate::error::RecoveryError;
 use crate::folders::refuse_later_journals;
 use crate::partition::Shared;
 use crate::recovery::{RecoverySummary, Survey, survey};
-use crate::stats::Counters;
 
 /// What something that was found means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,7 +132,7 @@ pub async fn check(
 ) -> Result<CheckReport, RecoveryError> {
     let epoch = known.previous.map_or(1, |previous| previous.epoch + 1);
     let config = StoreConfig { previous: known.previous, ..StoreConfig::new(data_dir, 0, epoch) };
-    let shared = Shared { cache: Rc::new(ReadCache::new()), counters: Rc::new(Counters::default()) };
+    let shared = Shared::new(config.open_files);
     let mut report = CheckReport::default();
     let mut summary = RecoverySummary::default();
     refuse_later_journals(data_dir, epoch).await?;

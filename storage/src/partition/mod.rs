@@ -31,6 +31,7 @@ pub(crate) use tail::TailEntry;
 
 use crate::cache::ReadCache;
 use crate::config::{PartitionConfig, PartitionId, PartitionSpec, TopicAck};
+use crate::descriptors::Descriptors;
 use crate::error::AppendError;
 use crate::format::checkpoint::{ActiveSegment, PartitionPoint};
 use crate::limits::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
@@ -49,6 +50,18 @@ const LEADER_EPOCH: i32 = 0;
 pub(crate) struct Shared {
     pub(crate) cache: Rc<ReadCache>,
     pub(crate) counters: Rc<Counters>,
+    pub(crate) descriptors: Rc<Descriptors>,
+}
+
+impl Shared {
+    /// For a shard that may have so many files open.
+    pub(crate) fn new(open_files: usize) -> Shared {
+        Shared {
+            cache: Rc::new(ReadCache::new()),
+            counters: Rc::new(Counters::default()),
+            descriptors: Descriptors::new(open_files),
+        }
+    }
 }
 
 /// Why a partition takes no more batches.
@@ -164,6 +177,7 @@ impl Partition {
             dir: self.dir.clone(),
             activity: Rc::clone(&self.activity),
             counters: Rc::clone(&self.shared.counters),
+            descriptors: Rc::clone(&self.shared.descriptors),
         }
     }
 

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use super::RecoverySummary;
 use super::journals::{FrameAt, Journals, OldJournal};
 use super::verify::{FrameEntry, FrameItem, Plan, read_frame};
-use crate::checkpoint::sync_all;
+use crate::checkpoint::{in_parallel, sync_all};
 use crate::config::PartitionId;
 use crate::error::{RecoveryError, StoreError};
+use crate::limits::SYNCS_IN_FLIGHT;
 use crate::partition::Partition;
 
 use bytes::Bytes;
@@ -61,11 +62,15 @@ async fn apply_file(
             summary.replayed_frames += 1;
         }
     }
-    for partition in partitions.values().filter(|partition| partition.has_unflushed()) {
+    // Segments that begin, or end, wait for syncs: several partitions wait at the same time.
+    let unflushed: Vec<_> =
+        partitions.values().filter(|partition| partition.has_unflushed()).cloned().collect();
+    let flush = |partition: Rc<Partition>| async move {
         partition.flush().await?;
         partition.drop_flushed_tail();
-    }
-    Ok(())
+        Ok(())
+    };
+    Ok(in_parallel(SYNCS_IN_FLIGHT, unflushed.iter(), flush).await?)
 }
 
 fn apply_entry(

@@ -21,7 +21,6 @@ use std::rc::Rc;
 
 use ringlog_reactor::random_u64;
 
-use crate::cache::ReadCache;
 use crate::checkpoint;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
 use crate::error::{RecoveryError, StoreError};
@@ -29,7 +28,6 @@ use crate::folders::make_durable;
 use crate::format::frame::JournalIdentity;
 use crate::layout;
 use crate::partition::{Partition, Shared};
-use crate::stats::Counters;
 use journals::Journals;
 pub(crate) use places::Place;
 use places::Places;
@@ -106,7 +104,7 @@ pub async fn recover(
     partitions: Vec<PartitionSpec>,
 ) -> Result<(Recovered, RecoverySummary), RecoveryError> {
     let config = config.bounded();
-    let shared = Shared { cache: Rc::new(ReadCache::new()), counters: Rc::new(Counters::default()) };
+    let shared = Shared::new(config.open_files);
     let mut summary = RecoverySummary::default();
     let Survey { journals, places, plan } = survey(&config, partitions, &shared, &mut summary).await?;
     let unsynced = places::put_aside(&places).await?;

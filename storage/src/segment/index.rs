@@ -210,7 +210,8 @@ impl Segment {
 
     /// The index file, if it is there, sound, and about what is before `position`.
     async fn load_index(&self, position: u64, offset: i64) -> Option<Index> {
-        let bytes = fs::read(layout::index_file(self.dir(), self.base_offset)).await.ok()?;
+        let path = layout::index_file(self.dir(), self.base_offset);
+        let bytes = self.context.descriptors.with_one(|| fs::read(&path)).await.ok()?;
         let index = Index::decode(&bytes).ok()?;
         let fits = index.segment_base == self.base_offset
             && index.covered_bytes <= position
@@ -273,7 +274,7 @@ impl Segment {
             index.index.encode()
         };
         let path = layout::index_file(self.dir(), self.base_offset);
-        if let Err(error) = fs::replace(&path, &bytes).await {
+        if let Err(error) = self.context.descriptors.with_one(|| fs::replace(&path, &bytes)).await {
             tracing::warn!(path = %path.display(), %error, "an index could not be written");
         }
     }

@@ -24,6 +24,7 @@ pub(crate) use walk::{WalkError, WalkedEntry};
 pub(crate) use write::FlushEntry;
 
 use crate::PartitionId;
+use crate::descriptors::{Descriptors, Lease, OpenFile};
 use crate::format::checkpoint::ActiveSegment;
 use crate::format::segment::SegmentHeader;
 use crate::layout;
@@ -38,6 +39,7 @@ pub(crate) struct SegmentContext {
     pub(crate) dir: PathBuf,
     pub(crate) activity: Rc<Activity>,
     pub(crate) counters: Rc<Counters>,
+    pub(crate) descriptors: Rc<Descriptors>,
 }
 
 /// Why a segment could not be read.
@@ -67,7 +69,8 @@ pub(crate) struct Segment {
     /// Space was given to the file up to here, as far as this start knows.
     allocated: Cell<u64>,
     index: RefCell<PartialIndex>,
-    file: RefCell<Option<Rc<File>>>,
+    /// The file, as it was opened last: it may be closed by now.
+    open: RefCell<Option<Rc<OpenFile>>>,
     /// Held while the file is opened and while the index is completed.
     opening: Permits,
     indexing: Permits,
@@ -92,7 +95,7 @@ impl Segment {
         (written, end_offset): (u64, i64),
         sealed: bool,
         index: PartialIndex,
-        file: Option<Rc<File>>,
+        open: Option<Rc<OpenFile>>,
     ) -> Segment {
         Segment {
             context,
@@ -102,7 +105,7 @@ impl Segment {
             sealed: Cell::new(sealed),
             allocated: Cell::new(0),
             index: RefCell::new(index),
-            file: RefCell::new(file),
+            open: RefCell::new(open),
             opening: Permits::new(1),
             indexing: Permits::new(1),
         }
@@ -143,22 +146,40 @@ impl Segment {
         if self.sealed.get() {
             *self.index.borrow_mut() =
                 PartialIndex::from(self.base_offset, self.written.get(), self.end_offset.get());
-            self.file.borrow_mut().take();
+            self.forget_file();
         }
     }
 
-    /// The open file. Its header is checked when it is opened.
-    pub(crate) async fn file(&self) -> Result<Rc<File>, SegmentError> {
+    fn forget_file(&self) {
+        if let Some(open) = self.open.take() {
+            self.context.descriptors.forget(&open);
+        }
+    }
+
+    /// The file, open for as long as the lease. Its header is checked when it is opened.
+    pub(crate) async fn file(&self) -> Result<Lease, SegmentError> {
+        if let Some(lease) = self.lease()? {
+            return Ok(lease);
+        }
         let _opening = self.opening.acquire().await;
-        if let Some(file) = self.file.borrow().as_ref() {
-            return Ok(Rc::clone(file));
+        if let Some(lease) = self.lease()? {
+            return Ok(lease);
         }
         let options = OpenOptions::new().read(true).write(!self.sealed.get()).direct(true);
-        let file = File::open(self.path(), &options).await?;
-        self.check_header(&file).await?;
-        let file = Rc::new(file);
-        self.file.borrow_mut().replace(Rc::clone(&file));
-        Ok(file)
+        let lease = self.context.descriptors.open(&self.path(), &options).await?;
+        if let Err(error) = self.check_header(&lease).await {
+            self.context.descriptors.forget(&lease.kept());
+            return Err(error);
+        }
+        *self.open.borrow_mut() = Some(lease.kept());
+        Ok(lease)
+    }
+
+    fn lease(&self) -> Result<Option<Lease>, SegmentError> {
+        match &*self.open.borrow() {
+            Some(open) => Ok(self.context.descriptors.lease(open)?),
+            None => Ok(None),
+        }
     }
 
     async fn check_header(&self, file: &File) -> Result<(), SegmentError> {
@@ -176,5 +197,11 @@ impl Segment {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.context.dir
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.forget_file();
     }
 }

@@ -8,11 +8,12 @@
 use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use ringlog_reactor::fs::{self, File, OpenOptions, Sync};
+use ringlog_reactor::fs::{OpenOptions, Sync};
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::spawn;
 
 use super::{PartialIndex, Segment, SegmentContext};
+use crate::descriptors::Lease;
 use crate::error::{SYNCING, StoreError};
 use crate::format::entry::entry_start;
 use crate::format::segment::SegmentHeader;
@@ -39,17 +40,25 @@ impl Segment {
         // A file of that name can only be what an attempt before this one, in this process, has left: recovery puts
         // others aside.
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).direct(true);
-        let file = File::open(&path, &options).await.map_err(StoreError::io("creating", &path))?;
-        let mut block = ringlog_reactor::aligned(BLOCK_BYTES);
-        block.put_slice(&SegmentHeader { id: context.id, base_offset }.encode());
-        block.put_bytes(0, BLOCK_BYTES - block.len());
-        let header = vec![block.freeze()];
-        file.write_at(header, 0, Sync::None).await.map_err(StoreError::io("writing", &path))?;
+        let descriptors = Rc::clone(&context.descriptors);
+        let file = descriptors.open(&path, &options).await.map_err(StoreError::io("creating", &path))?;
+        let (index, open) = (PartialIndex::empty(base_offset), file.kept());
+        // What fails from here on closes the file.
+        let segment = Segment::with(context, base_offset, (BLOCK, base_offset), false, index, Some(open));
+        segment.write_header(file).await.map_err(StoreError::io("writing", &path))?;
         if !mutant("segment-entry-unsynced") {
-            fs::sync_dir(&context.dir).await.map_err(StoreError::io(SYNCING, &context.dir))?;
+            let synced = descriptors.sync_dir(segment.dir()).await;
+            synced.map_err(StoreError::io(SYNCING, segment.dir()))?;
         }
-        let index = PartialIndex::empty(base_offset);
-        Ok(Segment::with(context, base_offset, (BLOCK, base_offset), false, index, Some(Rc::new(file))))
+        Ok(segment)
+    }
+
+    async fn write_header(&self, file: Lease) -> std::io::Result<()> {
+        let mut block = ringlog_reactor::aligned(BLOCK_BYTES);
+        block.put_slice(&SegmentHeader { id: self.context.id, base_offset: self.base_offset }.encode());
+        block.put_bytes(0, BLOCK_BYTES - block.len());
+        file.will_write();
+        file.write_at(vec![block.freeze()], 0, Sync::None).await
     }
 
     /// Whether an entry may still go into this segment.
@@ -76,7 +85,8 @@ impl Segment {
         let from = self.written();
         let (block_run, positions) = lay_out(entries, from);
         let bytes = block_run.len() as u64;
-        let file = self.file().await.map_err(|error| self.write_error(error))?;
+        let file = self.file_to_write().await?;
+        file.will_write();
         let write = async move { file.write_at(vec![block_run.freeze()], from, Sync::None).await };
         if mutant("sync-races-write") {
             spawn(write).detach();
@@ -112,7 +122,7 @@ impl Segment {
     }
 
     async fn allocate_until(&self, position: u64, until: u64) -> Result<(), StoreError> {
-        let file = self.file().await.map_err(|error| self.write_error(error))?;
+        let file = self.file_to_write().await?;
         let Err(error) = file.allocate(position, until - position).await else {
             self.allocated.set(until);
             return Ok(());
@@ -126,19 +136,29 @@ impl Segment {
         if error.is_disk_full() {
             reached("no space ahead of a large batch");
             // Part of it may be there, and others need it more. All writes under way end below.
+            file.will_write();
             file.truncate(position).await.map_err(StoreError::io("truncating", self.path()))?;
             self.allocated.set(position);
         }
         Err(error)
     }
 
-    /// Writes whole blocks at `position`, and waits until they are on stable storage. What came of it is not known after an
-    /// error, and it must not be tried again.
-    pub(crate) async fn write_synced(&self, pieces: Vec<Bytes>, position: u64) -> Result<(), StoreError> {
+    /// Writes whole blocks at `position` into the segment's `file`, and waits until they are on stable storage. What came of it is
+    /// not known after an error, and it must not be tried again.
+    pub(crate) async fn write_synced(
+        &self,
+        file: Lease,
+        pieces: Vec<Bytes>,
+        position: u64,
+    ) -> Result<(), StoreError> {
         assert!(position >= self.written() && position.is_multiple_of(BLOCK), "nothing is written twice");
-        let file = self.file().await.map_err(|error| self.write_error(error))?;
         let sync = if mutant("mark-before-sync") { Sync::None } else { Sync::Data };
         file.write_at(pieces, position, sync).await.map_err(StoreError::io(SYNCING, self.path()))
+    }
+
+    /// The file, to be written.
+    pub(crate) async fn file_to_write(&self) -> Result<Lease, StoreError> {
+        self.file().await.map_err(|error| self.write_error(error))
     }
 
     /// Notes that a run stands behind what is there.
@@ -155,19 +175,23 @@ impl Segment {
         self.written.set(end);
     }
 
-    /// Waits until what is written is on stable storage.
+    /// Waits until what is written is on stable storage. A file that is not open has nothing that is not.
     pub(crate) async fn sync(&self) -> Result<(), StoreError> {
-        let file = self.file().await.map_err(|error| self.write_error(error))?;
-        file.sync_data().await.map_err(StoreError::io(SYNCING, self.path()))
+        let open = self.open.borrow().clone();
+        let Some(open) = open else { return Ok(()) };
+        self.context.descriptors.sync(&open).await.map_err(StoreError::io(SYNCING, self.path()))
     }
 
     /// Ends the segment: its file has exactly what was written, on stable storage.
     pub(crate) async fn seal(&self) -> Result<(), StoreError> {
-        let file = self.file().await.map_err(|error| self.write_error(error))?;
+        let file = self.file_to_write().await?;
+        file.will_write();
         file.truncate(self.written()).await.map_err(StoreError::io("truncating", self.path()))?;
         if !mutant("sealed-unsynced") {
-            file.sync_all().await.map_err(StoreError::io(SYNCING, self.path()))?;
+            let synced = self.context.descriptors.sync(&file.kept()).await;
+            synced.map_err(StoreError::io(SYNCING, self.path()))?;
         }
+        drop(file);
         self.save_index().await;
         self.sealed.set(true);
         Ok(())
