@@ -16,6 +16,8 @@ use crate::limits::MAX_SHARDS;
 pub const DEFAULT_DATA_DIR: &str = "ringlog-data";
 /// Where a broker listens when nobody says otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7171";
+/// More are not asked for: 10,000 connections, and as many segments kept open as a node has partitions.
+pub const DEFAULT_OPEN_FILES: usize = 131_072;
 
 /// Everything a node needs to start.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct BrokerConfig {
     pub wait: WaitPolicy,
     /// Sizes of the journals and of the memory behind them.
     pub storage: StorageSizes,
+    /// How many files and sockets it may have open, if the process's own limit allows.
+    pub open_files: usize,
 }
 
 impl Default for BrokerConfig {
@@ -40,6 +44,7 @@ impl Default for BrokerConfig {
             cores: Cores::All,
             wait: WaitPolicy::Block,
             storage: StorageSizes::default(),
+            open_files: DEFAULT_OPEN_FILES,
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod check;
 pub mod config;
 mod connection;
 mod controller;
+pub mod descriptors;
 mod dispatch;
 pub mod doctor;
 mod gather;

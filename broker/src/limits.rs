@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use ringlog_protocol::limits::{MAX_BATCH_BYTES, MAX_FRAME_BYTES};
 
-/// Connections one shard serves at a time; the next one is refused with `Overloaded`.
+/// Connections a node serves at a time, if its limit of open files allows; the next one is refused with `Overloaded`.
 pub const MAX_CONNECTIONS: usize = 10_000;
+
+/// Handshakes under way at a time.
+pub const MAX_HANDSHAKES: usize = 1_024;
 
 /// Bytes waiting to be sent on one connection before the broker stops reading its requests.
 pub const OUTBOX_BYTES: usize = 1 << 20;

@@ -23,6 +23,7 @@ use ringlog_storage::{
 
 use crate::config::{BrokerConfig, ConfigError};
 use crate::controller::HOME_SHARD;
+use crate::descriptors::{Share, TooFewFiles};
 use crate::limits::{MAILBOX_MESSAGES, MAX_SHARDS, PORT_FREE_WITHIN, PORT_TRIED_EVERY};
 use crate::metadata::{self, Metadata, MetadataError};
 use crate::peers::{PeerMessage, Peers, RecoveryPlan};
@@ -38,6 +39,9 @@ pub enum StartError {
     /// What it was told makes no sense here.
     #[error("{0}")]
     Config(#[from] ConfigError),
+    /// The process may not have enough files open.
+    #[error("{0}")]
+    Files(#[from] TooFewFiles),
     /// The data folder cannot be used.
     #[error("cannot use the data folder {}: {source}; name a folder this user may write with --data", path.display())]
     DataDir {
@@ -158,6 +162,9 @@ impl Node {
     /// Anything that keeps it from doing so; the folder is then as it was, or recovers the same.
     pub fn start(config: BrokerConfig) -> Result<Node, StartError> {
         let cpus = config.cores.assign(&probe::allowed_cpus().map_err(StartError::Core)?)?;
+        let limit = probe::open_files().map_err(StartError::Core)?.soft;
+        let open_files = config.open_files.min(usize::try_from(limit).unwrap_or(usize::MAX));
+        let config = BrokerConfig { open_files, ..config };
         let (ready, started) = mpsc::channel();
         let (stop, stopped) = mailbox::channel(1);
         let core = core_config(&config, 0, cpus[0]);
@@ -248,19 +255,21 @@ async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), NodeError> {
     let started_at = now();
+    let share = Share::of(config.open_files, cpus.len(), config.storage.journal_files as usize);
+    let share = share.map_err(StartError::from)?;
     let _lock = take_folder(&config.data_dir).await?;
     let listener = listen(config.listen).await?;
     let address = listener.local_addr();
 
     let (peers, cores) = start_cores(&config, &cpus)?;
-    let (metadata, recovery) = match bring_up(&config.data_dir, &peers).await {
+    let (metadata, recovery) = match bring_up(&config.data_dir, share.storage, &peers).await {
         Ok(up) => up,
         Err(error) => {
             end_cores(&peers, cores).await;
             return Err(error.into());
         }
     };
-    let accepting = spawn(acceptor::accept(listener, peers.clone()));
+    let accepting = spawn(acceptor::accept(listener, peers.clone(), share));
     ready(StartSummary {
         address,
         shards: peers.count(),
@@ -361,7 +370,11 @@ async fn end_cores(peers: &Peers, cores: Cores) {
 }
 
 /// Recovers and activates all shards; the metadata file names the new epoch in between.
-async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<RecoverySummary>), StartError> {
+async fn bring_up(
+    data_dir: &Path,
+    open_files: usize,
+    peers: &Peers,
+) -> Result<(Metadata, Vec<RecoverySummary>), StartError> {
     let in_folder = |source| StartError::Metadata { path: data_dir.to_path_buf(), source };
     let failed = |why| StartError::Recovery { path: data_dir.to_path_buf(), why };
 
@@ -381,6 +394,7 @@ async fn bring_up(data_dir: &Path, peers: &Peers) -> Result<(Metadata, Vec<Recov
         epoch,
         previous,
         topics: metadata.topics.iter().cloned().map(Arc::new).collect(),
+        open_files,
     });
     let recovery =
         peers.ask_all(|_, done| PeerMessage::Recover { plan: plan.clone(), done }).await.map_err(failed)?;

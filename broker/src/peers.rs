@@ -99,6 +99,8 @@ pub struct RecoveryPlan {
     pub previous: Option<PreviousEpoch>,
     /// All topics.
     pub topics: Vec<Arc<Topic>>,
+    /// Descriptors of each shard's storage.
+    pub open_files: usize,
 }
 
 /// A step of making or removing a topic.

@@ -91,7 +91,6 @@ impl Shard {
             hello::welcome(introduced.request, introduced.version, self.index(), self.peers.count());
         connection.session().outbox().push_pieces([welcome]);
         self.connections.borrow_mut().insert(number, connection.clone());
-        self.peers.connections().fetch_add(1, Ordering::Relaxed);
         let shard = self.clone();
         spawn(async move {
             connection.serve(shard.clone()).await;
@@ -234,6 +233,7 @@ async fn recover_when_told(
         journal_files: config.storage.journal_files,
         tail_bytes: config.storage.tail_bytes,
         bypass_bytes: config.storage.bypass_bytes,
+        open_files: plan.open_files,
         ..StoreConfig::new(&config.data_dir, peers.own(), plan.epoch)
     };
     let (answer, recovered) = match recover(store, partitions).await {

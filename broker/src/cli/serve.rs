@@ -82,7 +82,7 @@ fn settle(args: &ServeArgs, file: FileConfig) -> BrokerConfig {
         listen: args.listen.or(file.listen).unwrap_or(default.listen),
         cores: args.cores.clone().or(file.cores).unwrap_or(default.cores),
         wait: args.wait.or(file.wait).unwrap_or(default.wait),
-        storage: default.storage,
+        ..default
     }
 }
 

@@ -4,11 +4,14 @@ use std::io;
 
 use ringlog_reactor::probe::{self, Limit, OLDEST_KERNEL};
 
+use ringlog_storage::limits::DEFAULT_JOURNAL_FILES;
+
 use super::Line;
+use crate::descriptors::{self, Share};
 
 /// Receive buffers are pinned memory, some 4 MiB a core, and older kernels count them against this limit.
 const ENOUGH_LOCKED_BYTES: u64 = 8 << 20;
-/// Connections, segments and journals: below this a busy broker runs out.
+/// Connections, segments and journals: below this a busy broker has to close files that it needs again.
 const ENOUGH_FILES: u64 = 4_096;
 
 /// One line for each.
@@ -96,15 +99,40 @@ fn locked_memory() -> Line {
 }
 
 fn open_files() -> Line {
+    let cpus = probe::allowed_cpus().map_or(1, |cpus| cpus.len());
+    open_files_line(probe::open_files(), cpus)
+}
+
+/// What a broker makes of the limit of open files. It raises its soft limit by itself.
+fn open_files_line(limit: io::Result<Limit>, cpus: usize) -> Line {
     const WHAT: &str = "open files";
-    limit_line(
+    let line = limit_line(
         WHAT,
-        probe::open_files(),
-        // The broker raises its soft limit by itself.
+        limit.as_ref().copied().map_err(|error| io::Error::other(error.to_string())),
         |limit| limit.hard >= ENOUGH_FILES,
         |value| value.to_string(),
-        "many clients or partitions need more: ulimit -Hn 65536, or LimitNOFILE=65536 for systemd",
-    )
+        &format!(
+            "files are closed and opened again, and clients refused, before it runs out; many clients or partitions need more: \
+             ulimit -Hn {0}, or LimitNOFILE={0} for systemd",
+            descriptors::ENOUGH_FILES
+        ),
+    );
+    let Ok(limit) = limit else { return line };
+    let hard = usize::try_from(limit.hard).unwrap_or(usize::MAX);
+    let share = |shards| Share::of(hard, shards, DEFAULT_JOURNAL_FILES as usize);
+    match (share(cpus), share(1)) {
+        (Ok(share), _) => {
+            let detail = format!(
+                "{}: {} connections, {} files kept open by each of {cpus} shards",
+                line.detail, share.connections, share.storage
+            );
+            Line { detail, ..line }
+        }
+        (Err(error), Ok(_)) => {
+            Line::warning(WHAT, error, "without --cores, `ringlog serve` refuses to start")
+        }
+        (Err(_), Err(error)) => Line::fail(WHAT, error, "raise the limit"),
+    }
 }
 
 fn limit_line(
@@ -147,6 +175,18 @@ mod tests {
             "more",
         );
         assert_eq!((line.status, line.advice.as_deref()), (Status::Warning, Some("more")));
+    }
+
+    #[test]
+    fn a_limit_of_open_files_that_no_broker_can_start_with_is_a_fail_with_the_figure() {
+        let line = |hard| open_files_line(Ok(Limit { soft: hard, hard }), 16);
+        let fail = line(descriptors::needed(1, 4) as u64 - 1);
+        assert!(fail.status == Status::Fail && fail.detail.contains("need 58 at least"), "{fail}");
+        let warning = line(descriptors::needed(16, 4) as u64 - 1);
+        assert!(warning.status == Status::Warning && warning.detail.contains("16 shards need"), "{warning}");
+        assert_eq!(line(1_024).status, Status::Warning);
+        let ok = line(1 << 20);
+        assert!(ok.status == Status::Ok && ok.detail.contains("10000 connections"), "{ok}");
     }
 
     #[test]

@@ -449,7 +449,7 @@ fn a_flood_of_clients_that_say_nothing_keeps_no_honest_one_out() {
     Simulation::new(19).run(async {
         let node = SimNode::start(1).await;
         let mut silent = Vec::new();
-        for _ in 0..2 * acceptor::MAX_HANDSHAKES {
+        for _ in 0..2 * crate::limits::MAX_HANDSHAKES {
             silent.push(TcpStream::connect(node.address).await.unwrap());
         }
         let welcome = timeout(HANDSHAKE_WITHIN / 10, WireClient::connect(node.address, None)).await;

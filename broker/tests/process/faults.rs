@@ -11,7 +11,7 @@ use ringlog_protocol::messages::{Hello, Open, Position, Produced, Subscribe, Sub
 use ringlog_protocol::{Kind, encode_with_payload, try_encode};
 use tempfile::TempDir;
 
-use super::helpers::{Broker, folder, patiently, ringlog, run_with_input};
+use super::helpers::{Broker, folder, patiently, ringlog, run, run_with_input};
 use super::wire::{Answer, Wire};
 
 /// A small file system of its own, gone with this value.
@@ -111,6 +111,46 @@ fn without_descriptors_newcomers_wait_and_nobody_else_is_disturbed() {
     drop(crowd);
     Wire::greeted(broker.address);
     assert_eq!(broker.stop_by("TERM").0, Some(0));
+}
+
+/// A broker that may have so many files open.
+fn with_open_files(data: &Path, limit: usize) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"]).arg(ringlog().get_program());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--cores", "2", "--data"]).arg(data);
+    command
+}
+
+/// Far fewer descriptors than partitions that are written to: all of it works, through a crash and two ends in order, while a
+/// flood of clients has what clients may have.
+#[test]
+fn with_fewer_descriptors_than_partitions_everything_works() {
+    let data = folder();
+    let limit = 80;
+    let start = || Broker::spawn(&mut with_open_files(data.path(), limit));
+    let broker = start();
+    broker.create_topic("m", 300);
+    let lines: String = (0..20_000).map(|n| format!("k{n}:{n}\n")).collect();
+    let crowd: Vec<Wire> = (0..100).map(|_| Wire::connect(broker.address)).collect();
+    broker.run_with_input(&["produce", "m", "--key-sep", ":"], &lines).ok();
+    drop(crowd);
+    broker.kill();
+    let broker = start();
+    broker.run_with_input(&["produce", "m", "--key-sep", ":"], &lines).ok();
+    assert_eq!(broker.stop_by("TERM").0, Some(0));
+    let broker = start();
+    let read = broker.run(&["consume", "m", "--until-end"]).ok();
+    assert_eq!(read.text().lines().count(), 40_000);
+    assert_eq!(broker.stop_by("TERM").0, Some(0));
+}
+
+#[test]
+fn a_limit_of_open_files_that_is_too_low_is_refused_with_the_figure() {
+    let data = folder();
+    let refused = run(&mut with_open_files(data.path(), 64)).code(1);
+    assert!(refused.stderr.contains("2 shards need 68 at least"), "{}", refused.stderr);
+    let refused = run(&mut with_open_files(data.path(), 16)).code(1);
+    assert!(refused.stderr.contains("the limit of open files is 16"), "{}", refused.stderr);
 }
 
 /// Little memory: peers that begin the largest frames and never end them, and readers that never read, while much comes in.
