@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ringlog_broker::check::{self, CheckError, Weight};
 use ringlog_broker::config::{BrokerConfig, StorageSizes};
+use ringlog_broker::descriptors::{self, Share};
 use ringlog_broker::node::{self, StartSummary};
 use ringlog_reactor::sim::{self, Host};
 use ringlog_reactor::{Notify, timeout};
@@ -33,6 +34,8 @@ pub struct Broker {
     sizes: Sizes,
     address: SocketAddr,
     life: RefCell<Rc<Life>>,
+    /// How many files the process may have open while nothing is wrong.
+    open_files: Cell<usize>,
 }
 
 /// What a process of the broker and the play say to each other.
@@ -71,7 +74,7 @@ impl Broker {
     /// A machine on which nothing runs yet.
     pub fn new(host: Host, stage: Rc<Stage>, sizes: Sizes, port: u16) -> Broker {
         let address = SocketAddr::new(host.ip(), port);
-        Broker { host, stage, sizes, address, life: RefCell::default() }
+        Broker { host, stage, sizes, address, life: RefCell::default(), open_files: Cell::new(usize::MAX) }
     }
 
     /// The machine.
@@ -86,6 +89,14 @@ impl Broker {
 
     /// Boots a process of so many shards; does not wait for anything.
     fn boot(&self, shards: usize) {
+        let journal_files = self.sizes.journal_files as usize;
+        let open_files = match self.sizes.open_files {
+            Some(more) => descriptors::needed(shards, journal_files) + more,
+            None => BrokerConfig::default().open_files,
+        };
+        let share = Share::of(open_files, shards, journal_files).expect("it is as many as are needed");
+        self.open_files.set(open_files - share.clients());
+        self.allow_files();
         let config = BrokerConfig {
             data_dir: PathBuf::from(DATA_DIR),
             listen: self.address,
@@ -95,11 +106,17 @@ impl Broker {
                 tail_bytes: self.sizes.tail_bytes,
                 bypass_bytes: self.sizes.bypass_bytes,
             },
+            open_files,
             ..BrokerConfig::default()
         };
         let life = Rc::new(Life::default());
         *self.life.borrow_mut() = Rc::clone(&life);
         self.host.start(move || live(config, shards, life));
+    }
+
+    /// The process may have as many files open as its share says.
+    pub fn allow_files(&self) {
+        self.host.set_open_files(self.open_files.get());
     }
 
     /// Starts a process and waits until it accepts clients, or ends.
@@ -288,6 +305,7 @@ mod tests {
             journal_files: 2,
             tail_bytes: 4 << 20,
             bypass_bytes: 64 << 10,
+            open_files: None,
         };
         let host = world.host("broker", [10, 0, 0, 1].into(), SimDisk::new(1));
         let broker = Broker::new(host, Stage::new(Trust::Sound, true), sizes, 7171);

@@ -45,6 +45,9 @@ pub fn begin(play: &Rc<Play>, mut dice: Dice) -> Faults {
     if disk.full {
         tasks.push(spawn(fill(host.disk(), dice.split(3))));
     }
+    if disk.no_descriptors {
+        tasks.push(spawn(take_descriptors(Rc::clone(play), dice.split(7))));
+    }
     Faults { _tasks: tasks }
 }
 
@@ -58,6 +61,7 @@ pub fn stop(play: &Play) {
     let disk = play.broker.host().disk();
     disk.set_full(false);
     disk.set_faults(DiskFaults::default());
+    play.broker.allow_files();
     let net = play.world.network();
     net.heal();
     net.set_delay(Duration::ZERO, Duration::ZERO);
@@ -182,6 +186,17 @@ async fn fill(disk: SimDisk, mut dice: Dice) {
         disk.set_full(true);
         sleep(Duration::from_micros(dice.any_magnitude(100..FAULT_WITHIN.as_micros() as u64))).await;
         disk.set_full(false);
+    }
+}
+
+/// Others have all descriptors of the system for a while.
+async fn take_descriptors(play: Rc<Play>, mut dice: Dice) {
+    loop {
+        sleep(Duration::from_micros(dice.any_magnitude(100..1_000_000))).await;
+        sim::reached("no descriptors");
+        play.broker.host().set_open_files(0);
+        sleep(Duration::from_micros(dice.any_magnitude(100..FAULT_WITHIN.as_micros() as u64))).await;
+        play.broker.allow_files();
     }
 }
 

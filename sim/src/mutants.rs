@@ -120,6 +120,12 @@ pub const MUTANTS: &[Mutant] = &[
         "6 recovery",
     )
     .found_by(Finder::Storage),
+    mutant("closed-unsynced", "a file is closed for another one, and counts as synced", "1 acked"),
+    mutant(
+        "out-of-descriptors-taken-for-synced",
+        "a folder that could not be opened to be synced counts as synced",
+        "1 acked",
+    ),
     // Recovery.
     mutant("window-ignored", "recovery takes every frame but the last for durable", "6 recovery")
         .found_by(Finder::Storage),

@@ -58,6 +58,8 @@ pub struct Sizes {
     pub tail_bytes: u64,
     /// Size from which a batch goes past the journal.
     pub bypass_bytes: usize,
+    /// Descriptors beyond the fewest that a broker starts with; none: as many as it likes.
+    pub open_files: Option<usize>,
 }
 
 /// How a topic is made.
@@ -184,6 +186,8 @@ pub struct DiskPlan {
     pub short_read: u64,
     /// The disk is full for a while.
     pub full: bool,
+    /// For a while the system has no descriptor for another file.
+    pub no_descriptors: bool,
 }
 
 /// What a disk does that nobody can do anything about but notice.
@@ -234,6 +238,11 @@ pub fn draw(seed: u64) -> Plan {
         // What fits into the journal needs no space.
         (plan.sizes.journal_file_bytes, plan.sizes.journal_files) = (16 << 10, 2);
     }
+    let mut dice = Dice::new(seed ^ 0xDE_5C21);
+    if dice.once_in(4) {
+        plan.sizes.open_files = Some(dice.any_magnitude(1..30) as usize - 1);
+        plan.disk.no_descriptors = dice.once_in(2);
+    }
     let mut dice = Dice::new(seed ^ 0xDA_3A6E);
     if dice.once_in(6) {
         plan.damage = Some(match dice.within(0..6) {
@@ -280,6 +289,7 @@ fn sizes(dice: &mut Dice) -> Sizes {
         journal_files: dice.within(2..5) as u32,
         tail_bytes: *dice.pick(&[2, 2, 4]) << 20,
         bypass_bytes: *dice.pick(&[2 << 10, 8 << 10, 32 << 10, 256 << 10]),
+        open_files: None,
     }
 }
 
@@ -390,15 +400,16 @@ fn disk(dice: &mut Dice) -> DiskPlan {
         short_write: now_and_then(dice),
         short_read: now_and_then(dice),
         full: dice.once_in(2),
+        no_descriptors: false,
     }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sizes { journal_file_bytes, journal_files, tail_bytes, bypass_bytes } = self.sizes;
+        let Sizes { journal_file_bytes, journal_files, tail_bytes, bypass_bytes, open_files } = self.sizes;
         writeln!(
             f,
-            "  storage    {journal_files} journal files of {journal_file_bytes} bytes, {tail_bytes} bytes of log memory, bypass from {bypass_bytes}"
+            "  storage    {journal_files} journal files of {journal_file_bytes} bytes, {tail_bytes} bytes of log memory, bypass from {bypass_bytes}, descriptors beyond the least {open_files:?}"
         )?;
         for topic in &self.topics {
             let TopicPlan { partitions, volatile, segment_bytes, retention_bytes, retention_ms } = topic;
