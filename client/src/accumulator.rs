@@ -40,6 +40,8 @@ pub(crate) struct ProducerSettings {
 #[derive(Debug)]
 pub(crate) struct Accumulator {
     pub topic: Arc<str>,
+    /// The topic's number: another topic of the same name has another one.
+    pub topic_id: u64,
     pub settings: ProducerSettings,
     /// The largest batch that the broker takes for this topic.
     max_batch_bytes: usize,
@@ -135,6 +137,7 @@ pub(crate) enum Admission {
 impl Accumulator {
     pub fn new(
         topic: Arc<str>,
+        topic_id: u64,
         partitions: u32,
         settings: ProducerSettings,
         max_batch_bytes: usize,
@@ -158,7 +161,7 @@ impl Accumulator {
             closing: false,
             orphaned: false,
         };
-        Arc::new(Self { topic, settings, max_batch_bytes, state: Mutex::new(state) })
+        Arc::new(Self { topic, topic_id, settings, max_batch_bytes, state: Mutex::new(state) })
     }
 
     /// How many partitions the topic has.

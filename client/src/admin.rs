@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ringlog_protocol::messages::{ListOffsetsReply, Position, TopicMetadata};
+use ringlog_protocol::messages::{Position, TopicMetadata};
 
 use crate::command::{Command, Line};
 use crate::error::AdminError;
@@ -49,8 +49,15 @@ impl Admin {
     /// Which offset a position of a partition means now. For a time it is that of the first batch that can hold such a record.
     pub async fn offsets(&self, topic: &str, partition: u32, at: Position) -> Result<OffsetInfo, AdminError> {
         let topic = Arc::from(topic);
-        let found = self.line.request(|reply| Command::Offsets { topic, partition, at, reply }).await?;
-        Ok(OffsetInfo::from(found))
+        let (topic_id, found) =
+            self.line.request(|reply| Command::Offsets { topic, partition, at, reply }).await?;
+        Ok(OffsetInfo {
+            topic_id,
+            offset: found.offset,
+            timestamp_ms: (found.timestamp >= 0).then_some(found.timestamp),
+            start_offset: found.start_offset,
+            high_watermark: found.high_watermark,
+        })
     }
 }
 
@@ -114,6 +121,8 @@ pub struct PartitionInfo {
 /// Where a position is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OffsetInfo {
+    /// The topic's number: the offsets mean nothing in another topic of the same name.
+    pub topic_id: u64,
     /// The offset.
     pub offset: i64,
     /// For a time that was found, the largest timestamp of the batch at `offset`, in Unix milliseconds.
@@ -133,16 +142,5 @@ impl From<TopicMetadata> for TopicInfo {
             leader_epoch: p.leader_epoch,
         });
         Self { name: topic.name, id: topic.id, partitions: partitions.collect(), config: topic.config }
-    }
-}
-
-impl From<ListOffsetsReply> for OffsetInfo {
-    fn from(found: ListOffsetsReply) -> Self {
-        Self {
-            offset: found.offset,
-            timestamp_ms: (found.timestamp >= 0).then_some(found.timestamp),
-            start_offset: found.start_offset,
-            high_watermark: found.high_watermark,
-        }
     }
 }

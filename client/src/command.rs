@@ -50,7 +50,7 @@ pub(crate) enum Command {
         topic: Arc<str>,
         partition: u32,
         at: Position,
-        reply: Reply<ListOffsetsReply, AdminError>,
+        reply: Reply<(u64, ListOffsetsReply), AdminError>,
     },
     OpenProducer {
         topic: Arc<str>,
@@ -77,6 +77,8 @@ pub(crate) struct ConsumerPlan {
     /// None means all partitions.
     pub partitions: Option<Vec<u32>>,
     pub from: Position,
+    /// The topic must have this number.
+    pub topic_id: Option<u64>,
     /// Where single partitions begin, if not at `from`.
     pub offsets: Vec<(u32, i64)>,
     pub prefetch_bytes: usize,

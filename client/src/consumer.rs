@@ -32,6 +32,7 @@ impl ConsumerBuilder {
         let plan = ConsumerPlan {
             partitions: None,
             from: Position::End,
+            topic_id: None,
             offsets: Vec::new(),
             prefetch_bytes: limits::DEFAULT_PREFETCH_BYTES,
             reading: Reading::default(),
@@ -54,6 +55,14 @@ impl ConsumerBuilder {
     /// Where single partitions begin, as (partition, offset): what an application that keeps its own offsets uses.
     pub fn from_offsets(mut self, offsets: impl IntoIterator<Item = (u32, i64)>) -> Self {
         self.plan.offsets = offsets.into_iter().collect();
+        self
+    }
+
+    /// The number that the topic must have, from [`Consumer::topic_id`] or [`TopicInfo::id`](crate::TopicInfo::id): what an application
+    /// that keeps its own offsets keeps with them. A topic that was deleted and made again has another number, and
+    /// [`build`](ConsumerBuilder::build) fails with [`OpenError::TopicRecreated`].
+    pub fn topic_id(mut self, id: u64) -> Self {
+        self.plan.topic_id = Some(id);
         self
     }
 
@@ -118,6 +127,11 @@ impl Consumer {
     /// The topic.
     pub fn topic(&self) -> &str {
         &self.handle.shared.topic
+    }
+
+    /// The topic's number, which no other topic ever has.
+    pub fn topic_id(&self) -> u64 {
+        self.handle.shared.topic_id
     }
 
     /// The partitions that it was built for.

@@ -123,6 +123,12 @@ pub enum AdminError {
         /// How many there are.
         partitions: u32,
     },
+    /// The topic was deleted, and another one of its name was made, while the answer was under way.
+    #[error("topic `{topic}` was deleted, and made again: look it up again")]
+    TopicRecreated {
+        /// The topic's name.
+        topic: Arc<str>,
+    },
     /// The broker refused the request.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -172,6 +178,14 @@ pub enum OpenError {
         /// How many there are.
         partitions: u32,
     },
+    /// The topic has another id than the builder was given: it was deleted, and another one of its name was made.
+    #[error(
+        "topic `{topic}` was deleted, and made again: its offsets and records are others; start from `begin`, `end` or a time"
+    )]
+    TopicRecreated {
+        /// The topic's name.
+        topic: Arc<str>,
+    },
     /// The broker refused the request.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -214,6 +228,7 @@ impl From<AdminError> for OpenError {
             AdminError::UnknownPartition { topic, partition, partitions } => {
                 Self::UnknownPartition { topic, partition, partitions }
             }
+            AdminError::TopicRecreated { topic } => Self::TopicRecreated { topic },
             AdminError::Refused(refusal) => Self::Refused(refusal),
             AdminError::OutcomeUnknown | AdminError::BadAnswer { .. } => Self::ConnectionLost,
         }
@@ -290,6 +305,13 @@ pub enum DeliveryError {
     /// [`StorageFailed`](ErrorCode::StorageFailed): then it may be found there when the broker is started again.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The topic was deleted, and another one of its name was made, before the record was sent. It is not in the log:
+    /// build another producer to send to the new topic.
+    #[error("topic `{topic}` was deleted, and made again, before the record was sent")]
+    TopicRecreated {
+        /// The topic's name.
+        topic: Arc<str>,
+    },
     /// The batch was refused for now, but a later batch of its partition was accepted: resending would break the order.
     /// The record is not in the log; send it again if its place does not matter.
     #[error(
@@ -386,6 +408,17 @@ pub enum ConsumeError {
         /// The partition.
         partition: u32,
     },
+    /// The topic was deleted, and another one of its name was made: the consumer's offsets mean nothing in it. Build another
+    /// consumer to read the new topic.
+    #[error(
+        "partition {partition}: topic `{topic}` was deleted, and made again; start from `begin`, `end` or a time"
+    )]
+    TopicRecreated {
+        /// The topic's name.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+    },
     /// A batch that came cannot be read: wrong checksum, bad structure, or it unpacks to more than is allowed. A reader steps over it
     /// by a consumer that begins after `last_offset`, or by [`skip_unreadable`](crate::ConsumerBuilder::skip_unreadable).
     #[error(
@@ -421,6 +454,7 @@ impl ConsumeError {
             | Self::Truncated { partition, .. }
             | Self::Refused { partition, .. }
             | Self::Gone { partition, .. }
+            | Self::TopicRecreated { partition, .. }
             | Self::BadBatch { partition, .. } => Some(*partition),
             Self::Closed => None,
         }

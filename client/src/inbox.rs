@@ -54,6 +54,8 @@ impl Default for Reading {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     pub topic: Arc<str>,
+    /// The topic's number: another topic of the same name has another one.
+    pub topic_id: u64,
     pub reading: Reading,
     /// The credit of one partition, in bytes.
     pub credit_bytes: usize,
@@ -90,7 +92,13 @@ struct Shelf {
 }
 
 impl Inbox {
-    pub fn new(topic: Arc<str>, partitions: &[u32], credit_bytes: usize, reading: Reading) -> Arc<Self> {
+    pub fn new(
+        topic: Arc<str>,
+        topic_id: u64,
+        partitions: &[u32],
+        credit_bytes: usize,
+        reading: Reading,
+    ) -> Arc<Self> {
         let shelf = |partition: &u32| Shelf {
             partition: *partition,
             queue: VecDeque::new(),
@@ -111,7 +119,7 @@ impl Inbox {
             driver_gone: false,
             live: partitions.len(),
         };
-        Arc::new(Self { topic, reading, credit_bytes, state: Mutex::new(state) })
+        Arc::new(Self { topic, topic_id, reading, credit_bytes, state: Mutex::new(state) })
     }
 
     /// The numbers of the partitions, in the order of their places.
@@ -281,7 +289,7 @@ mod tests {
 
     #[test]
     fn nothing_comes_after_a_batch_that_cannot_be_read_although_the_partition_had_failed() {
-        let inbox = Inbox::new(Arc::from("orders"), &[0], 1 << 20, Reading::default());
+        let inbox = Inbox::new(Arc::from("orders"), 1, &[0], 1 << 20, Reading::default());
         inbox.push(0, [received(), received()]);
         inbox.fail(0, ConsumeError::Closed);
         let mut context = Context::from_waker(Waker::noop());

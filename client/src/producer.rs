@@ -143,6 +143,11 @@ impl Producer {
         &self.handle.shared.topic
     }
 
+    /// The topic's number, which no other topic ever has.
+    pub fn topic_id(&self) -> u64 {
+        self.handle.shared.topic_id
+    }
+
     /// How many partitions the topic has.
     pub fn partitions(&self) -> u32 {
         self.handle.shared.partitions()

@@ -9,7 +9,7 @@ pub enum Invariant {
     Acked,
     /// 2: an offset of a partition is one record for ever, and a record has one offset.
     Offset,
-    /// 3: no reader sees what certainly was not sent, or not taken.
+    /// 3: no reader sees what certainly was not sent, or not taken, or was sent to another topic.
     Reads,
     /// 4: what was read, and what was acknowledged before it, can be read again.
     NoLoss,
@@ -61,7 +61,9 @@ impl Invariant {
             Invariant::Offset => {
                 "an offset of a partition is one record for ever, and a record has one offset"
             }
-            Invariant::Reads => "no reader sees what certainly was not sent, or not taken",
+            Invariant::Reads => {
+                "no reader sees what certainly was not sent, or not taken, or was sent to another topic"
+            }
             Invariant::NoLoss => "what was read, and what was acknowledged before it, can be read again",
             Invariant::Order => "the log has a producer's order; a subscription has no gap and no repeat",
             Invariant::Recovery => "recovering twice is recovering once; nothing damaged is served",

@@ -51,6 +51,11 @@ pub const MUTANTS: &[Mutant] = &[
         "a subscription that lost its connection goes on at the end of the log",
         "5 order",
     ),
+    mutant(
+        "topic-id-unchecked",
+        "a client that connects again goes on in another topic of the same name",
+        "3 reads",
+    ),
     // The broker.
     mutant("ack-before-commit", "a disk ack is given as soon as the batch is in memory", "1 acked"),
     mutant("bypass-acked-early", "a large batch is acknowledged before its mark is durable", "1 acked"),

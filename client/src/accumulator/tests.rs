@@ -25,7 +25,7 @@ fn accumulator(buffer_bytes: usize, linger: Duration) -> Arc<Accumulator> {
         delivery_timeout: Duration::from_secs(60),
         max_in_flight: 5,
     };
-    Accumulator::new(Arc::from("orders"), 2, settings, 10_000, 0)
+    Accumulator::new(Arc::from("orders"), 1, 2, settings, 10_000, 0)
 }
 
 fn record(bytes: usize) -> Record {

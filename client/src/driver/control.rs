@@ -46,13 +46,13 @@ pub(crate) async fn topics(pool: &Arc<Pool>) -> Result<Vec<TopicMetadata>, Admin
     Ok(topics)
 }
 
-/// Which offset a position means.
+/// Which offset a position means, in the topic of which number.
 pub(crate) async fn offsets(
     pool: &Arc<Pool>,
     topic: &Arc<str>,
     partition: u32,
     at: Position,
-) -> Result<ListOffsetsReply, AdminError> {
+) -> Result<(u64, ListOffsetsReply), AdminError> {
     let first = look_up(pool, topic, partition, at).await;
     let answer = match first {
         // Looking again does no harm, and the link may have been stale.
@@ -67,14 +67,18 @@ async fn look_up(
     topic: &Arc<str>,
     partition: u32,
     at: Position,
-) -> Result<ListOffsetsReply, AdminError> {
+) -> Result<(u64, ListOffsetsReply), AdminError> {
     // A topic that was made again has other partitions than the one that is remembered.
-    pool.fresh_topic(topic).await?;
+    let known = pool.fresh_topic(topic).await?;
     let (_, link) = pool.route(topic, partition).await?;
-    let (handle, _) = link.open_partition(topic, partition).await?;
+    let (handle, opened) = link.open_partition(topic, partition).await?;
+    if opened.topic_id != known.id {
+        link.close_partition(handle);
+        return Err(AdminError::TopicRecreated { topic: Arc::clone(topic) });
+    }
     let found = ask_offset(&link, handle, at).await;
     link.close_partition(handle);
-    Ok(found?)
+    Ok((known.id, found?))
 }
 
 async fn ask_offset(link: &Link, handle: u32, at: Position) -> Result<ListOffsetsReply, Trouble> {

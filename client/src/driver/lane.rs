@@ -2,6 +2,9 @@
 //!
 //! The order of batches is `window`'s; the lane adds the link, the clock and the accumulator.
 //!
+//! What it sends goes into the topic that the producer was built for: one that was deleted and made again is another topic, and what
+//! waits for the old one fails.
+//!
 //! Invariant: whoever tells an open lane something serves it in the same call (`wake`), be it the engine with its handles locked or the
 //! link. So serving a lane comes back to neither: it puts bytes into the link's session, and settles batches.
 
@@ -143,6 +146,15 @@ impl Lane {
     async fn open(&self, pool: &Arc<Pool>) -> Result<(Arc<Link>, u32), Obstacle> {
         let (known, link) = pool.route(&self.owner.topic, self.partition).await.map_err(Obstacle::from)?;
         match link.open_partition(&self.owner.topic, self.partition).await {
+            Ok((handle, opened))
+                if opened.topic_id != self.owner.topic_id && !mutant("topic-id-unchecked") =>
+            {
+                reached("records of a topic that was made again");
+                link.close_partition(handle);
+                pool.forget(&known);
+                let topic = Arc::clone(&self.owner.topic);
+                Err(Obstacle::Fatal(DeliveryError::TopicRecreated { topic }))
+            }
             Ok((handle, _)) => {
                 let mut state = self.state.lock();
                 state.open = Some((Arc::clone(&link), handle));
@@ -354,6 +366,7 @@ impl From<AdminError> for Obstacle {
                 Self::Later(refusal.to_string().into(), true)
             }
             AdminError::Refused(refusal) => Self::Fatal(DeliveryError::Refused(refusal)),
+            AdminError::TopicRecreated { topic } => Self::Fatal(DeliveryError::TopicRecreated { topic }),
             AdminError::UnknownTopic { .. } | AdminError::UnknownPartition { .. } => {
                 let code = match error {
                     AdminError::UnknownTopic { .. } => ErrorCode::UnknownTopic,

@@ -145,7 +145,7 @@ impl Engine {
         let max_batch_bytes = broker_limit.min(topic_limit(&known));
         let partitions = known.partitions.len() as u32;
         let sticky = (ringlog_reactor::random_u64() % u64::from(partitions.max(1))) as u32;
-        let shared = Accumulator::new(topic, partitions, settings, max_batch_bytes, sticky);
+        let shared = Accumulator::new(topic, known.id, partitions, settings, max_batch_bytes, sticky);
         let lanes = (0..partitions).map(|_| None).collect();
         let producer = Producer { shared: Arc::clone(&shared), lanes, retiring: false };
         let id = self.register(Handle::Producer(producer))?;
@@ -159,6 +159,9 @@ impl Engine {
         line: Line,
     ) -> Result<consumer::Handle, OpenError> {
         let known = self.pool.fresh_topic(&topic).await?;
+        if plan.topic_id.is_some_and(|wanted| wanted != known.id) {
+            return Err(OpenError::TopicRecreated { topic });
+        }
         let there = known.partitions.len() as u32;
         let wanted = plan.partitions.unwrap_or_else(|| (0..there).collect());
         let named = wanted.iter().copied().chain(plan.offsets.iter().map(|(partition, _)| *partition));
@@ -167,7 +170,7 @@ impl Engine {
         }
         let share = plan.prefetch_bytes / wanted.len().max(1);
         let credit = share.clamp(limits::MIN_PARTITION_CREDIT, limits::MAX_PARTITION_CREDIT);
-        let shared = Inbox::new(topic, &wanted, credit, plan.reading);
+        let shared = Inbox::new(topic, known.id, &wanted, credit, plan.reading);
         let offsets: BTreeMap<u32, i64> = plan.offsets.into_iter().collect();
         let subscriptions: Vec<_> = wanted
             .iter()

@@ -1,7 +1,8 @@
 //! A consumer's subscription to one partition: keeps it alive over reconnects, and hands credit out as the application takes batches.
 //!
 //! Invariants: `next` is behind everything that was put into the inbox, so a new subscription goes on where the old one was cut, without a gap and
-//! without a repeat. Credit left plus bytes in the inbox is at most the partition's share, but for one push.
+//! without a repeat. What is received is of the topic that the consumer was built for: one that was deleted and made again is another
+//! topic, whose records are never delivered. Credit left plus bytes in the inbox is at most the partition's share, but for one push.
 //!
 //! A topic that acknowledges in memory can lose what was received, when its broker crashes, and have other records in those places later. So
 //! a new subscription to one begins only when the last batch that was received still stands where it stood: see `look_back`.
@@ -94,6 +95,12 @@ impl Subscription {
                 return self.stopped_by(AdminError::from(trouble));
             }
         };
+        if opened.topic_id != self.inbox.topic_id && !mutant("topic-id-unchecked") {
+            reached("subscription to a topic that was made again");
+            link.close_partition(handle);
+            pool.forget(&known);
+            return Stop::Failed(self.recreated());
+        }
         let stop = match self.look_back(&link, handle, &opened).await {
             Ok(()) => self.receive(&link, handle, backoff).await,
             Err(stop) => stop,
@@ -269,6 +276,10 @@ impl Subscription {
         }
     }
 
+    fn recreated(&self) -> ConsumeError {
+        ConsumeError::TopicRecreated { topic: Arc::clone(&self.inbox.topic), partition: self.partition }
+    }
+
     fn stopped_by(&self, error: AdminError) -> Stop {
         let partition = self.partition;
         let gone = || ConsumeError::Gone { topic: Arc::clone(&self.inbox.topic), partition };
@@ -284,6 +295,7 @@ impl Subscription {
                 _ => Stop::Failed(ConsumeError::Refused { partition, refusal }),
             },
             AdminError::UnknownTopic { .. } | AdminError::UnknownPartition { .. } => Stop::Failed(gone()),
+            AdminError::TopicRecreated { .. } => Stop::Failed(self.recreated()),
             // The link was lost, or there is none: the pool keeps attempts apart.
             AdminError::Connect(_) | AdminError::OutcomeUnknown => Stop::Again(false),
             AdminError::BadAnswer { .. } => Stop::Again(true),
@@ -310,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_reaches_back_into_what_was_received_tells_of_a_lost_log() {
-        let inbox = Inbox::new(Arc::from("orders"), &[0], 1 << 20, Reading::default());
+        let inbox = Inbox::new(Arc::from("orders"), 1, &[0], 1 << 20, Reading::default());
         let subscription = Subscription::new(inbox, 0, 0, Position::Offset(2));
         subscription.deliver(&batch(0, 4));
         assert_eq!(subscription.state.lock().bad, None, "the first may begin before the wanted offset");

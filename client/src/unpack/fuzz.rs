@@ -40,7 +40,7 @@ fn check(bytes: &[u8]) -> Verdict {
         return Err("another length".to_owned());
     }
     let received = Received { header, bytes: Bytes::copy_from_slice(bytes) };
-    let inbox = Inbox::new(Arc::from("orders"), &[0], 1 << 20, Reading::default());
+    let inbox = Inbox::new(Arc::from("orders"), 1, &[0], 1 << 20, Reading::default());
     let taken =
         Taken { place: 0, partition: 0, received, wanted: i64::MIN, not_before_ms: None, ring: false };
     let batch = unpack(&inbox, &taken).map_err(|error| error.to_string())?;

@@ -320,3 +320,52 @@ fn offsets_are_looked_up() {
     let end = block_on(client.admin().offsets("orders", 0, Position::End)).expect("the topic is there");
     assert_eq!((end.offset, end.high_watermark, end.timestamp_ms), (7, 7, None));
 }
+
+#[test]
+fn a_topic_that_was_made_again_during_a_cut_is_another_topic() {
+    // The new log ends before what was read, just there, and after it; a batch of it lies across the offset.
+    for batches in [vec![], vec![batch([9], 0)], vec![batch(0..5, 0), batch([9], 0)]] {
+        let broker = FakeBroker::start(1, |_| Verdict::Serve);
+        (0..3).for_each(|n| broker.push(0, batch([n], 0)));
+        let mut consumer = consumer(&broker, from_begin);
+        (0..3).for_each(|offset| assert_eq!(next(&mut consumer).offset, offset));
+        broker.make_topic_again();
+        broker.cut_all();
+        batches.into_iter().for_each(|batch| broker.push(0, batch));
+        let error = block_on(consumer.next()).expect("an end has a reason").err();
+        let expected = ConsumeError::TopicRecreated { topic: "orders".into(), partition: 0 };
+        assert_eq!(error, Some(expected));
+        assert!(block_on(consumer.next()).is_none());
+    }
+}
+
+#[test]
+fn a_consumer_that_has_read_nothing_yet_does_not_change_over_to_a_topic_that_was_made_again() {
+    for from in [Position::Begin, Position::End, Position::Time(0)] {
+        let broker = FakeBroker::start(1, |_| Verdict::Serve);
+        let mut consumer = consumer(&broker, |builder| builder.from(from));
+        while broker.seen(Kind::Subscribe).is_empty() {
+            std::thread::yield_now();
+        }
+        broker.make_topic_again();
+        broker.cut_all();
+        broker.push(0, batch([1], 0));
+        let error = block_on(consumer.next()).expect("an end has a reason").err();
+        assert!(matches!(error, Some(ConsumeError::TopicRecreated { .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn offsets_that_were_kept_with_the_topics_number_are_not_used_in_another_topic() {
+    let broker = FakeBroker::start(1, |_| Verdict::Serve);
+    (0..3).for_each(|n| broker.push(0, batch([n], 0)));
+    let client = connect(&broker);
+    let id =
+        block_on(client.admin().offsets("orders", 0, Position::Begin)).expect("the topic is there").topic_id;
+    let build = || block_on(client.consumer("orders").from_offsets([(0, 2)]).topic_id(id).build());
+    let mut consumer = build().expect("it is the same topic");
+    assert_eq!((consumer.topic_id(), next(&mut consumer).offset), (id, 2));
+    broker.make_topic_again();
+    let error = build().err();
+    assert_eq!(error, Some(OpenError::TopicRecreated { topic: "orders".into() }));
+}

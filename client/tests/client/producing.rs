@@ -163,9 +163,9 @@ fn a_batch_that_is_refused_for_good_fails_alone() {
 }
 
 #[test]
-fn a_topic_that_was_made_again_is_opened_again() {
+fn a_dead_handle_is_opened_again() {
     for ack in [Ack::Disk, Ack::None] {
-        // As after delete and create: the handle of before is dead, and only another Open gives one that lives.
+        // The handle is dead, and only another Open gives one that lives.
         let mut opened = 0;
         let broker = FakeBroker::start(1, move |seen| {
             opened += usize::from(seen.kind == Kind::Open);
@@ -428,4 +428,26 @@ fn a_host_name_is_looked_up() {
     let broker = FakeBroker::start(1, |_| Verdict::Serve);
     let name = format!("localhost:{}", broker.address.port());
     assert!(world::connect(Client::builder(), &[name]).is_ok());
+}
+
+#[test]
+fn what_waits_for_a_topic_that_was_made_again_does_not_go_into_the_new_one() {
+    // The handle has died with the topic.
+    let broker = FakeBroker::start(1, |seen| match (seen.kind, seen.nth) {
+        (Kind::Produce, 1) => Verdict::Refuse(ErrorCode::UnknownHandle),
+        _ => Verdict::Serve,
+    });
+    let producer = producer(&broker, |builder| builder.linger(Duration::from_secs(5)));
+    let first = send(&producer, "old");
+    block_on(producer.flush());
+    assert!(first.wait().is_ok());
+    let waiting = send(&producer, "old, and not sent yet");
+    broker.make_topic_again();
+    block_on(producer.flush());
+    let recreated = DeliveryError::TopicRecreated { topic: "orders".into() };
+    assert_eq!(waiting.wait(), Err(recreated.clone()));
+    let later = send(&producer, "sent by the same producer");
+    block_on(producer.flush());
+    assert_eq!(later.wait(), Err(recreated));
+    assert_eq!(values(&broker, 0), Vec::<String>::new());
 }

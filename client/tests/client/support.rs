@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -74,6 +74,7 @@ pub struct FakeBroker {
     logs: Arc<Mutex<BTreeMap<u32, Vec<Bytes>>>>,
     open: Arc<AtomicUsize>,
     in_memory: Arc<AtomicBool>,
+    topic_id: Arc<AtomicU64>,
     control: mailbox::Sender<Control>,
 }
 
@@ -90,6 +91,8 @@ impl FakeBroker {
         let opened = Arc::clone(&open);
         let in_memory = Arc::new(AtomicBool::new(false));
         let at_memory = Arc::clone(&in_memory);
+        let topic_id = Arc::new(AtomicU64::new(1));
+        let id = Arc::clone(&topic_id);
         let (see, keep) = (Arc::clone(&seen), Arc::clone(&logs));
         let script: Script = Box::new(script);
         let _core =
@@ -103,6 +106,7 @@ impl FakeBroker {
                     logs: keep,
                     open: opened,
                     in_memory: at_memory,
+                    topic_id: id,
                     connections: RefCell::default(),
                 });
                 let accepting = Rc::clone(&world);
@@ -117,7 +121,8 @@ impl FakeBroker {
                 drop(accept);
             })
             .expect("a core");
-        Self { address: address.recv().expect("the broker listens"), seen, logs, open, in_memory, control }
+        let address = address.recv().expect("the broker listens");
+        Self { address, seen, logs, open, in_memory, topic_id, control }
     }
 
     /// From now on the topic acknowledges in memory.
@@ -131,6 +136,12 @@ impl FakeBroker {
         logs.entry(partition).or_default().truncate(batches);
         drop(logs);
         self.cut_all();
+    }
+
+    /// The topic is deleted and made again.
+    pub fn make_topic_again(&self) {
+        self.logs.lock().expect("no panic under the lock").clear();
+        self.topic_id.fetch_add(1, Ordering::SeqCst);
     }
 
     pub fn addresses(&self) -> [String; 1] {
@@ -173,6 +184,7 @@ struct World {
     logs: Arc<Mutex<BTreeMap<u32, Vec<Bytes>>>>,
     open: Arc<AtomicUsize>,
     in_memory: Arc<AtomicBool>,
+    topic_id: Arc<AtomicU64>,
     connections: RefCell<Vec<Rc<Connection>>>,
 }
 
@@ -258,7 +270,8 @@ impl World {
             leader: 0,
             leader_epoch: 0,
         });
-        TopicMetadata { name: "orders".into(), id: 1, partitions: partitions.collect(), config: Vec::new() }
+        let id = self.topic_id.load(Ordering::SeqCst);
+        TopicMetadata { name: "orders".into(), id, partitions: partitions.collect(), config: Vec::new() }
     }
 }
 
@@ -424,7 +437,7 @@ impl Connection {
             Kind::Open => {
                 let partition = frame.message::<Open>().expect("an open").partition;
                 let opened = Opened {
-                    topic_id: 1,
+                    topic_id: world.topic_id.load(Ordering::SeqCst),
                     start_offset: 0,
                     high_watermark: world.end(partition),
                     max_batch_bytes: 1 << 20,

@@ -65,7 +65,9 @@ async fn ends(
     let admin = client.admin();
     let asked = admin.offsets(&topic.name, partition, Position::End);
     match stage.in_time("looking an offset up", asked).await {
-        Some(Ok(info)) => Ok(info),
+        Some(Ok(info)) if info.topic_id == topic.id => Ok(info),
+        // Another topic has its name.
+        Some(Ok(_) | Err(AdminError::TopicRecreated { .. })) => Err(Some(ErrorCode::UnknownTopic)),
         Some(Err(AdminError::Refused(refusal))) => Err(Some(refusal.code)),
         Some(Err(AdminError::UnknownTopic { .. })) => Err(Some(ErrorCode::UnknownTopic)),
         _ => Err(None),
@@ -95,13 +97,16 @@ impl Reading<'_> {
                 return Some("the consumer failed again and again");
             }
             let offsets = open.clone();
-            let builder =
-                client.consumer(&self.topic.name).from(Position::Begin).partitions(offsets.keys().copied());
+            let builder = client
+                .consumer(&self.topic.name)
+                .topic_id(self.topic.id)
+                .from(Position::Begin)
+                .partitions(offsets.keys().copied());
             let built = self.stage.in_time("building a consumer", builder.build()).await;
             let mut consumer = match built {
                 Some(Ok(consumer)) => consumer,
                 // Deleted since it was listed, as the next look at it tells.
-                Some(Err(OpenError::UnknownTopic { .. })) => return None,
+                Some(Err(OpenError::UnknownTopic { .. } | OpenError::TopicRecreated { .. })) => return None,
                 _ => return Some("there was no consumer"),
             };
             while !open.is_empty() {
@@ -156,7 +161,7 @@ impl Reading<'_> {
                     open.remove(partition);
                 }
             }
-            ConsumeError::Gone { .. } => open.clear(),
+            ConsumeError::Gone { .. } | ConsumeError::TopicRecreated { .. } => open.clear(),
             ConsumeError::BadBatch { partition, .. } => drop(open.remove(partition)),
             ConsumeError::Closed => {}
         }

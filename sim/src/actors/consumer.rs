@@ -37,6 +37,10 @@ async fn read(stage: &Rc<Stage>, plan: &ConsumerPlan, dice: &mut Dice, client: &
     let topic = dice.pick(&topics).clone();
     let builder = client.consumer(&topic.made.name).from(position(dice)).prefetch_bytes(plan.prefetch_bytes);
     let Some(Ok(mut consumer)) = stage.in_time("building a consumer", builder.build()).await else { return };
+    if consumer.topic_id() != topic.made.id {
+        // It was made again before the look-up.
+        return;
+    }
     let reader = stage.next_reader();
     for _ in 0..plan.records {
         if stage.is_finishing() {
@@ -83,6 +87,7 @@ pub fn failed(stage: &Stage, topic: u64, error: &ConsumeError) {
             stage.saw(Event::Garbage { place, offset: *offset, what: reason.to_string() });
         }
         ConsumeError::OffsetOutOfRange { .. } => sim::reached("consumer out of range"),
+        ConsumeError::TopicRecreated { .. } => sim::reached("consumer of a topic that was made again"),
         ConsumeError::Gone { .. } => sim::reached("consumer of a topic that is gone"),
         _ => {}
     }

@@ -43,6 +43,10 @@ async fn work(stage: &Rc<Stage>, plan: &ProducerPlan, dice: &mut Dice, client: &
         .buffer_bytes(plan.buffer_bytes)
         .delivery_timeout(DELIVERY_TIMEOUT);
     let Some(Ok(producer)) = stage.in_time("building a producer", builder.build()).await else { return };
+    if producer.topic_id() != topic.made.id {
+        // It was made again before the look-up.
+        return;
+    }
     let id = stage.next_producer(machine);
     send_all(stage, plan, dice, &topic, &producer, id).await;
     match dice.within(0..3) {
@@ -82,7 +86,6 @@ async fn send_all(
                 stage.saw(Event::Resolved(record, failed));
             }
             Some(Err(SendError::UnknownPartition { .. })) => {
-                // The topic was made again, with fewer partitions.
                 stage.saw(Event::Resolved(record, Outcome::Failed("no such partition".into())));
             }
             None => return,

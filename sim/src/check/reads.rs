@@ -1,4 +1,4 @@
-//! Invariant 3: no reader sees what certainly was not sent, or not taken.
+//! Invariant 3: no reader sees what certainly was not sent, or not taken, or was sent to another topic.
 
 use super::acked::seconds;
 use super::facts::{By, Facts, Sighting};
@@ -26,8 +26,7 @@ fn wrong(facts: &Facts<'_>, sighting: &Sighting) -> Option<String> {
         return Some("nobody sent it".into());
     };
     if let Some((at, Outcome::Failed(why))) = &send.outcome {
-        // A topic that goes takes what was under way in it along, read or not: the one it was seen in, which may be the next
-        // of the name it was sent to.
+        // A topic that goes takes what was under way in it along, read or not.
         if facts.is_clear(sighting.place.topic, *at) {
             return Some(format!("its producer was told that it is not in the log: {why}"));
         }
@@ -35,15 +34,7 @@ fn wrong(facts: &Facts<'_>, sighting: &Sighting) -> Option<String> {
     if send.at > sighting.at {
         return Some(format!("it was sent later, at {}", seconds(send.at)));
     }
-    if !facts.is_clear(sighting.place.topic, sighting.at) || sighting.stamp.topic == sighting.place.topic {
-        return None;
-    }
-    // A producer that was made for a topic goes on with the next of that name: what it had under way may be here.
-    let deleting = facts.topics.get(&sighting.stamp.topic).and_then(|life| life.deleting);
-    let settled_before = match (deleting, &send.outcome) {
-        (None, _) => true,
-        (Some(deleting), Some((at, _))) => *at < deleting,
-        (Some(_), None) => false,
-    };
-    settled_before.then(|| format!("it belongs to topic {}", sighting.stamp.topic))
+    // A client stays with the topic that it was made for, whatever topic has its name by now.
+    (sighting.stamp.topic != sighting.place.topic)
+        .then(|| format!("it belongs to topic {}", sighting.stamp.topic))
 }
