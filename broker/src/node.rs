@@ -112,8 +112,12 @@ impl fmt::Display for StartSummary {
         let frames = self.recovery.iter().map(|shard| shard.replayed_frames).sum::<u64>() as usize;
         let records = self.recovery.iter().map(|shard| shard.replayed_records).sum::<u64>() as usize;
         // What is wrong with a journal is found by every shard.
-        let damaged: BTreeSet<_> =
-            self.recovery.iter().flat_map(|shard| &shard.damage).map(place_of).collect();
+        let damaged: BTreeSet<_> = self
+            .recovery
+            .iter()
+            .flat_map(|shard| shard.damage.iter().chain(&shard.spare_copies))
+            .map(place_of)
+            .collect();
         let damaged = damaged.len();
         let quarantined: usize = self.recovery.iter().map(|shard| shard.quarantined.len()).sum();
         let count = |number: usize, noun| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });

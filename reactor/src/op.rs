@@ -41,8 +41,8 @@ pub(crate) enum Op {
     Allocate { fd: RawFd, offset: u64, len: u64 },
     /// ftruncate(2); `EINVAL` where the kernel's ring has none
     Truncate { fd: RawFd, len: u64 },
-    /// statx(2) of an open file, or of a path if there is none.
-    Stat { fd: Option<RawFd>, path: CString, found: Metadata },
+    /// statx(2) of an open file, or of a path if there is none; of a symbolic link itself without `follow`.
+    Stat { fd: Option<RawFd>, path: CString, follow: bool, found: Metadata },
     /// mkdir(2)
     MakeDir { path: CString },
     /// rename(2)
@@ -92,11 +92,36 @@ impl Op {
     }
 }
 
+/// What stands under a name in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Kind {
+    /// A regular file.
+    #[default]
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Link,
+    /// A device, a pipe or a socket.
+    Other,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::File => "a file",
+            Kind::Folder => "a folder",
+            Kind::Link => "a symbolic link",
+            Kind::Other => "a device, pipe or socket",
+        })
+    }
+}
+
 /// What the upper layers ask of a file's metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Metadata {
     pub(crate) len: u64,
-    pub(crate) is_dir: bool,
+    pub(crate) kind: Kind,
 }
 
 /// Slices to be written or sent in order; a short write takes some off the front.

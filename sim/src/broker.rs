@@ -255,7 +255,8 @@ async fn live(config: BrokerConfig, shards: usize, life: Rc<Life>) {
 }
 
 fn found(summary: &StartSummary) -> Found {
-    let damage = summary.recovery.iter().flat_map(|shard| &shard.damage).map(ToString::to_string);
+    let damage = summary.recovery.iter().flat_map(|shard| shard.damage.iter().chain(&shard.spare_copies));
+    let damage = damage.map(ToString::to_string);
     let quarantined = summary.recovery.iter().flat_map(|shard| &shard.quarantined);
     let places = quarantined.map(|id| Place { topic: id.topic, partition: id.partition });
     let evidence = Evidence::of(summary, Path::new(DATA_DIR));

@@ -45,7 +45,8 @@ impl Evidence {
     fn must_stay(&self, path: &Path) -> bool {
         let is_segment = path.extension().is_some_and(|extension| extension == "log");
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_of_journal = name == "checkpoint" || name.starts_with("journal-") && !name.ends_with(".tmp");
+        let is_of_journal =
+            (name.starts_with("checkpoint") || name.starts_with("journal-")) && !name.ends_with(".tmp");
         (is_segment && self.partitions.iter().any(|folder| path.starts_with(folder)))
             || (is_of_journal && self.epochs.iter().any(|folder| path.starts_with(folder)))
     }

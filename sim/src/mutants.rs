@@ -87,6 +87,10 @@ pub const MUTANTS: &[Mutant] = &[
     .found_by(Finder::Storage),
     mutant("journal-freed-too-far", "a checkpoint frees what became durable while it was made", "1 acked"),
     mutant("checkpoint-says-clean", "every checkpoint says that the journal need not be read", "1 acked"),
+    mutant("checkpoint-copy-unwritten", "a checkpoint has one copy only", "6 recovery")
+        .found_by(Finder::Storage),
+    mutant("older-checkpoint-preferred", "of two copies of a checkpoint the older one is used", "6 recovery")
+        .found_by(Finder::Storage),
     mutant("retry-after-failed-sync", "a sync that failed is tried again, and then believed", "1 acked")
         .found_by(Finder::Storage),
     mutant("stopped-before-committed", "an orderly end does not wait for commits", "1 acked"),

@@ -1,7 +1,8 @@
 //! The flush task: entries into segments, and checkpoints, after which journal files are free again.
 //!
 //! Invariants:
-//! - The order of a checkpoint: segment data written, segment data synced, the checkpoint file replaced, journal files freed.
+//! - The order of a checkpoint: segment data written, segment data synced, both copies of the checkpoint replaced, journal files
+//!   freed.
 //! - A checkpoint frees frames only up to the one that was durable when it began, and everything durable then is flushed and
 //!   synced by it.
 //! - A full disk, and too many open files, are waited out; every other failure is final.
@@ -11,13 +12,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_reactor::{fs, now, sleep, spawn, timeout, yield_now};
+use ringlog_reactor::{now, sleep, spawn, timeout, yield_now};
 
+use crate::checkpoint_file;
 use crate::error::StoreError;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::frame::JournalIdentity;
 use crate::journal_files::{self, JournalFile};
-use crate::layout;
 use crate::limits::{FLUSHES_IN_FLIGHT, SYNCS_IN_FLIGHT};
 use crate::partition::Partition;
 use crate::permits::Permits;
@@ -163,10 +164,9 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
     let identity = inner.journal.borrow().identity();
     let points: Vec<_> = inner.partitions.borrow().values().map(|partition| partition.point()).collect();
     let checkpoint = Checkpoint { journal: identity, clean, journal_from: upto.0 + 1, partitions: points };
-    let path = layout::checkpoint_file(&inner.dir);
-    let bytes = checkpoint.encode();
-    let replaced = inner.shared.descriptors.with_one(|| fs::replace(&path, &bytes)).await;
-    replaced.map_err(StoreError::io("replacing", &path))?;
+    let (dir, checkpoint) = (&inner.dir, &checkpoint);
+    let replaced = inner.shared.descriptors.with_one(|| checkpoint_file::write(dir, checkpoint)).await;
+    replaced.map_err(StoreError::io("replacing the checkpoint in", dir))?;
     inner.files.free_upto(upto);
     reached("checkpoint made");
     count(&inner.shared.counters.checkpoints);
@@ -270,8 +270,8 @@ pub(crate) async fn write_first(
 ) -> Result<(), StoreError> {
     let partitions = partitions.map(|partition| partition.point()).collect();
     let checkpoint = Checkpoint { journal, clean: false, journal_from: 1, partitions };
-    let path = layout::checkpoint_file(dir);
-    fs::replace(&path, &checkpoint.encode()).await.map_err(StoreError::io("replacing", &path))
+    let replaced = checkpoint_file::write(dir, &checkpoint).await;
+    replaced.map_err(StoreError::io("replacing the checkpoint in", dir))
 }
 
 /// Makes the journal files that are still missing. A full disk is waited out: the journal gets by with fewer.

@@ -140,6 +140,31 @@ impl StoreError {
         move |error| StoreError::Io { action, path, error }
     }
 
+    /// What is wrong with a file that could not be opened or read, which is then taken for damaged. It is no damage when nothing
+    /// at all can be opened at the moment.
+    pub(crate) fn unreadable(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+        error: io::Error,
+    ) -> Result<String, StoreError> {
+        if error.kind() == io::ErrorKind::NotFound {
+            return Ok("it is missing".to_owned());
+        }
+        let reason = match error.kind() {
+            // What stands there instead is said already.
+            io::ErrorKind::InvalidInput => error.to_string(),
+            _ => format!("it cannot be read: {error}"),
+        };
+        match StoreError::io(action, path)(error) {
+            error if error.is_out_of_descriptors() || error.is_out_of_memory() => Err(error),
+            _ => Ok(reason),
+        }
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        matches!(self, StoreError::Io { error, .. } if error.kind() == io::ErrorKind::OutOfMemory)
+    }
+
     /// Whether what failed may be tried again.
     pub(crate) fn can_be_waited_out(&self) -> bool {
         self.is_disk_full() || self.is_out_of_descriptors()

@@ -8,7 +8,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use ringlog_reactor::fs::{self, DirEntry};
+use ringlog_reactor::fs::{self, DirEntry, Kind};
 use ringlog_reactor::sim::reached;
 
 use crate::error::{RecoveryError, SYNCING, StoreError};
@@ -71,7 +71,7 @@ pub async fn last_topic_id(data_dir: &Path) -> Result<u64, RecoveryError> {
     let folders = list(&layout::topics_dir(data_dir)).await?;
     let ids = folders
         .iter()
-        .filter(|(_, entry)| entry.is_dir)
+        .filter(|(_, entry)| entry.kind == Kind::Folder)
         .filter_map(|(_, entry)| layout::topic_id(&entry.name));
     Ok(ids.max().unwrap_or(0))
 }

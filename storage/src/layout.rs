@@ -40,8 +40,9 @@ pub(crate) fn shard_dir(data_dir: &Path, epoch: u64, shard: u32) -> PathBuf {
     epoch_dir(data_dir, epoch).join(format!("shard-{shard}"))
 }
 
-pub(crate) fn checkpoint_file(shard_dir: &Path) -> PathBuf {
-    shard_dir.join("checkpoint")
+/// The two copies of a shard's checkpoint, in the order in which they are written.
+pub(crate) fn checkpoint_files(shard_dir: &Path) -> [PathBuf; 2] {
+    [shard_dir.join("checkpoint"), shard_dir.join("checkpoint.copy")]
 }
 
 pub(crate) fn journal_file(shard_dir: &Path, number: u32) -> PathBuf {

@@ -24,6 +24,7 @@ mod bulk;
 mod cache;
 pub mod check;
 mod checkpoint;
+mod checkpoint_file;
 mod commit;
 mod config;
 mod descriptors;

@@ -300,26 +300,100 @@ fn a_producer_cannot_forge_a_frame_inside_its_batch() {
 }
 
 #[test]
-fn a_damaged_checkpoint_quarantines_and_loses_nothing() {
+fn without_any_copy_of_a_checkpoint_its_partitions_are_quarantined_and_nothing_is_lost() {
     for missing in [false, true] {
         let dir = tempfile::tempdir().expect("a folder");
         let (mut broker, _) = crashed(dir.path(), 10);
-        let checkpoint = broker.shard_dir(0).join("checkpoint");
-        match missing {
-            true => fs::remove_file(&checkpoint).expect("removed"),
-            false => flip(&checkpoint, 30),
+        let copies = ["checkpoint", "checkpoint.copy"].map(|name| broker.shard_dir(0).join(name));
+        for copy in &copies {
+            match missing {
+                true => fs::remove_file(copy).expect("removed"),
+                false => flip(copy, 30),
+            }
         }
         let old = broker.shard_dir(0);
         let before = files_below(&old);
         on_ring(async {
             let started = broker.start(1).await;
             assert_eq!(started.summaries[0].quarantined, [id(0), id(1)]);
-            assert!(started.summaries[0].damage.iter().any(|damage| damage.path == checkpoint));
+            let named =
+                |path: &PathBuf| started.summaries[0].damage.iter().any(|damage| damage.path == *path);
+            assert!(copies.iter().all(named), "{:?}", started.summaries[0].damage);
             let (store, partition) = started.partition(0);
             assert!(matches!(store.append(&partition, &batch(1, 10)), Err(AppendError::Quarantined(_))));
         });
         let kept = old.parent().expect("an epoch").with_extension("damaged").join("shard-0");
         assert_eq!(files_below(&kept).len(), before.len());
+    }
+}
+
+/// The two copies of the checkpoint.
+fn checkpoints(broker: &Broker) -> [PathBuf; 2] {
+    ["checkpoint", "checkpoint.copy"].map(|name| broker.shard_dir(0).join(name))
+}
+
+#[test]
+fn one_copy_of_a_checkpoint_is_enough() {
+    let wounds: [fn(&PathBuf); 5] = [
+        |path| fs::write(path, b"").expect("emptied"),
+        |path| flip(path, 30),
+        |path| fs::remove_file(path).expect("removed"),
+        |path| {
+            fs::remove_file(path).expect("removed");
+            fs::create_dir(path).expect("a folder in its place");
+        },
+        |path| {
+            let mut other = Checkpoint::decode(&fs::read(path).expect("a file")).expect("sound");
+            other.journal.shard += 1;
+            fs::write(path, other.encode()).expect("written");
+        },
+    ];
+    for (wound, which) in wounds.iter().flat_map(|wound| [(wound, 0), (wound, 1)]) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut broker, mut model) = crashed(dir.path(), 10);
+        let damaged = checkpoints(&broker)[which].clone();
+        wound(&damaged);
+        on_ring(async {
+            let started = broker.start(1).await;
+            let summary = &started.summaries[0];
+            assert!(summary.damage.is_empty() && summary.quarantined.is_empty(), "{:?}", summary.damage);
+            assert!(!summary.journal_damaged);
+            let named: Vec<_> = summary.spare_copies.iter().map(|copy| &copy.path).collect();
+            assert_eq!(named, [&damaged]);
+            model.check(&started).await;
+            model.append(&started, 0, 1000).await;
+        });
+        assert!(checkpoints(&broker).iter().all(|path| Checkpoint::decode(&fs::read(path).unwrap()).is_ok()));
+        on_ring(async {
+            let started = broker.start(1).await;
+            assert!(started.summaries[0].spare_copies.is_empty(), "both were written again");
+            model.check(&started).await;
+        });
+    }
+}
+
+#[test]
+fn of_two_sound_copies_of_a_checkpoint_the_newer_counts() {
+    for which in [0, 1] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut broker = Broker::new(dir.path(), 2);
+        let mut model = Model::default();
+        let old = on_ring(async {
+            let started = broker.start(1).await;
+            let old = fs::read(&checkpoints(&broker)[which]).expect("a file");
+            for round in 0..40 {
+                model.append(&started, round % 2, 9000).await;
+            }
+            assert!(started.stores[0].stats().checkpoints > 0);
+            old
+        });
+        // As if the medium had lost every write of it since.
+        fs::write(&checkpoints(&broker)[which], old).expect("written");
+        on_ring(async {
+            let started = broker.start(1).await;
+            assert!(started.summaries[0].damage.is_empty(), "{:?}", started.summaries[0].damage);
+            model.check(&started).await;
+        });
     }
 }
 

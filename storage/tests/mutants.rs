@@ -23,6 +23,7 @@ const CRASHES: &[&str] = &[
     "drop-journal-before-checkpoint",
     "journal-freed-too-far",
     "checkpoint-says-clean",
+    "checkpoint-copy-unwritten",
     "stopped-before-committed",
     "mark-before-sync",
     "bypass-before-flush-is-synced",
@@ -52,6 +53,7 @@ const ROT: &[(&str, Rot)] = &[
     ("read-crc-unchecked", Rot::Segment),
     ("entry-identity-unchecked", Rot::Misdirected),
     ("trust-index", Rot::Index),
+    ("older-checkpoint-preferred", Rot::Checkpoint),
 ];
 /// Those that show where old segments go.
 const RETENTION: &[&str] = &["start-offset-not-durable"];
@@ -90,7 +92,7 @@ fn without_a_bug_nothing_is_found() {
         let trouble = Trouble { io_errors, retention };
         assert_eq!(first_seed_that_finds(|seed| lives(seed, None, trouble)), None, "{trouble:?}");
     }
-    for rot in [Rot::Frame, Rot::Segment, Rot::Misdirected, Rot::Index] {
+    for rot in [Rot::Frame, Rot::Segment, Rot::Misdirected, Rot::Index, Rot::Checkpoint] {
         assert_eq!(first_seed_that_finds(|seed| lives_and_rot(seed, None, rot)), None, "{rot:?}");
     }
 }

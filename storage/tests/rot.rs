@@ -30,6 +30,11 @@ fn an_index_that_is_wrong_costs_nothing() {
 }
 
 #[test]
+fn one_copy_of_each_checkpoint_that_is_damaged_or_old_costs_nothing() {
+    lives_and_rot(Rot::Checkpoint);
+}
+
+#[test]
 fn a_block_in_the_wrong_place_is_never_served() {
     lives_and_rot(Rot::Misdirected);
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use io_uring::types;
 
-use crate::op::{Gather, MAX_SLICES, Metadata};
+use crate::op::{Gather, Kind, MAX_SLICES, Metadata};
 use crate::sys::{self, Address};
 
 /// Everything the kernel is given a pointer to has an allocation of its own, so that a scratch may move.
@@ -75,8 +75,13 @@ impl Scratch {
     /// What it put there.
     pub(crate) fn metadata(&self) -> Metadata {
         let statx = self.statx.as_ref().expect("a stat was prepared in this slot");
-        let is_dir = u32::from(statx.stx_mode) & libc::S_IFMT == libc::S_IFDIR;
-        Metadata { len: statx.stx_size, is_dir }
+        let kind = match u32::from(statx.stx_mode) & libc::S_IFMT {
+            libc::S_IFREG => Kind::File,
+            libc::S_IFDIR => Kind::Folder,
+            libc::S_IFLNK => Kind::Link,
+            _ => Kind::Other,
+        };
+        Metadata { len: statx.stx_size, kind }
     }
 }
 

@@ -330,8 +330,12 @@ fn prepare(op: &mut Op, scratch: &mut Scratch) -> squeue::Entry {
         }
         Op::Allocate { fd, offset, len } => opcode::Fallocate::new(Fd(*fd), *len).offset(*offset).build(),
         Op::Truncate { fd, len } => opcode::Ftruncate::new(Fd(*fd), *len).build(),
-        Op::Stat { fd, path, .. } => {
-            let flags = if fd.is_some() { libc::AT_EMPTY_PATH } else { 0 };
+        Op::Stat { fd, path, follow, .. } => {
+            let flags = match (&fd, follow) {
+                (Some(_), _) => libc::AT_EMPTY_PATH,
+                (None, true) => 0,
+                (None, false) => libc::AT_SYMLINK_NOFOLLOW,
+            };
             let folder = fd.map_or(here, Fd);
             let mask = libc::STATX_TYPE | libc::STATX_SIZE;
             opcode::Statx::new(folder, path.as_ptr(), scratch.statx()).flags(flags).mask(mask).build()

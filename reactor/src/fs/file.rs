@@ -232,7 +232,7 @@ impl File {
     /// Those of statx(2).
     pub async fn len(&self) -> io::Result<u64> {
         let fd = Some(self.descriptor.raw());
-        let op = Op::Stat { fd, path: c"".to_owned(), found: Default::default() };
+        let op = Op::Stat { fd, path: c"".to_owned(), follow: true, found: Default::default() };
         let (result, op) = Operation::start(op).await;
         let Op::Stat { found, .. } = op else { unreachable!("a stat comes back as a stat") };
         result.map(|_| found.len)

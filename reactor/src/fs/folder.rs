@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::file::{File, OpenOptions, Sync};
 use crate::core;
-use crate::op::{Metadata, Op, Operation};
+use crate::op::{Kind, Metadata, Op, Operation};
 use crate::sim::mutant;
 use crate::sys;
 
@@ -19,8 +19,8 @@ async fn perform(op: Op) -> io::Result<Op> {
     result.map(|_| op)
 }
 
-async fn stat(path: &Path) -> io::Result<Metadata> {
-    let op = Op::Stat { fd: None, path: sys::c_path(path)?, found: Metadata::default() };
+async fn stat(path: &Path, follow: bool) -> io::Result<Metadata> {
+    let op = Op::Stat { fd: None, path: sys::c_path(path)?, follow, found: Metadata::default() };
     let Op::Stat { found, .. } = perform(op).await? else { unreachable!("a stat comes back as a stat") };
     Ok(found)
 }
@@ -34,8 +34,8 @@ pub async fn create_dir_all(path: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> 
     let mut missing = Vec::new();
     let mut at = Some(path.as_ref());
     while let Some(folder) = at.filter(|folder| !folder.as_os_str().is_empty()) {
-        match stat(folder).await {
-            Ok(found) if found.is_dir => break,
+        match stat(folder, true).await {
+            Ok(found) if found.kind == Kind::Folder => break,
             Ok(_) => return Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
             Err(error) if error.kind() == ErrorKind::NotFound => missing.push(folder.to_path_buf()),
             Err(error) => return Err(error),
@@ -91,7 +91,7 @@ fn remove_tree(path: PathBuf) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
     Box::pin(async move {
         for entry in read_dir(&path).await? {
             let child = path.join(&entry.name);
-            if entry.is_dir {
+            if entry.kind == Kind::Folder {
                 remove_tree(child).await?;
             } else {
                 remove_file(child).await?;
@@ -115,11 +115,19 @@ pub async fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<
 /// # Errors
 /// Those of statx(2), other than that there is none.
 pub async fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
-    match stat(path.as_ref()).await {
+    match stat(path.as_ref(), true).await {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// What stands at `path`: of a symbolic link that it is one.
+///
+/// # Errors
+/// Those of statx(2).
+pub async fn kind(path: impl AsRef<Path>) -> io::Result<Kind> {
+    Ok(stat(path.as_ref(), false).await?.kind)
 }
 
 /// Waits until the entries of a folder are on stable storage: needed after a file was made, renamed or removed in
@@ -137,8 +145,13 @@ pub async fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
 /// The content of a whole small file.
 ///
 /// # Errors
-/// Those of open(2) and read(2).
+/// Those of open(2) and read(2), and `InvalidInput` if there is something else than a file: to open a pipe would take for ever.
 pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let path = path.as_ref();
+    match stat(path, true).await?.kind {
+        Kind::File => {}
+        kind => return Err(io::Error::new(ErrorKind::InvalidInput, format!("it is {kind}, not a file"))),
+    }
     let file = File::open(path, &OpenOptions::new().read(true)).await?;
     let len = usize::try_from(file.len().await?).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
     Ok(file.read_at(BytesMut::with_capacity(len), 0, len).await?.into())
@@ -149,8 +162,8 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 pub struct DirEntry {
     /// The name within the folder. Names that are not UTF-8 are left out: none of ours are.
     pub name: String,
-    /// Whether it is a folder itself.
-    pub is_dir: bool,
+    /// What it is.
+    pub kind: Kind,
     /// Length in bytes, of a file.
     pub len: u64,
 }
@@ -181,7 +194,13 @@ fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        entries.push(DirEntry { name, is_dir: metadata.is_dir(), len: metadata.len() });
+        let kind = match metadata.file_type() {
+            of if of.is_file() => Kind::File,
+            of if of.is_dir() => Kind::Folder,
+            of if of.is_symlink() => Kind::Link,
+            _ => Kind::Other,
+        };
+        entries.push(DirEntry { name, kind, len: metadata.len() });
     }
     Ok(entries)
 }

@@ -84,7 +84,7 @@ pub(super) fn perform(machine: &Machine, op: &mut Op, target: Result<OpenFile, E
         Op::Truncate { len, .. } => {
             target.and_then(|file| done(machine.disk().with(|disk| disk.truncate(file.inode, *len))))
         }
-        Op::Stat { fd, path: name, found } => machine.disk().with(|disk| {
+        Op::Stat { fd, path: name, found, .. } => machine.disk().with(|disk| {
             let inode = match fd {
                 Some(_) => target?.inode,
                 None => disk.find(path(name))?,

@@ -161,6 +161,17 @@ fn tell_survey(survey: &Survey, summary: &RecoverySummary, report: &mut CheckRep
             outcome: outcome.to_owned(),
         });
     }
+    for copy in &summary.spare_copies {
+        report.findings.push(Finding {
+            weight: Weight::AtStart,
+            path: copy.path.clone(),
+            offset: copy.offset,
+            partition: None,
+            offsets: None,
+            what: copy.reason.clone(),
+            outcome: SPARE_COPY.to_owned(),
+        });
+    }
     for place in survey.places.values().filter(|place| place.point.quarantined) {
         report.findings.push(Finding {
             weight: Weight::AtStart,
@@ -188,6 +199,8 @@ fn tell_survey(survey: &Survey, summary: &RecoverySummary, report: &mut CheckRep
     }
 }
 
+const SPARE_COPY: &str =
+    "nothing is lost: a start uses the other copy, and both are written again at the first checkpoint";
 const QUARANTINES: &str =
     "a start quarantines the partition: no appends; what its segments hold up to the checkpoint is served";
 const KEEPS_JOURNALS: &str = "a start names it, keeps this epoch's journals as `.damaged`, and quarantines the partitions that \

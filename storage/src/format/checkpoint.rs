@@ -77,6 +77,16 @@ pub struct ActiveSegment {
 }
 
 impl Checkpoint {
+    /// Whether it was made after another one of the same journal: nothing in a checkpoint ever goes back.
+    pub fn is_newer_than(&self, other: &Checkpoint) -> bool {
+        let said = |checkpoint: &Checkpoint| (checkpoint.journal_from, checkpoint.clean);
+        let points = |checkpoint: &Checkpoint| -> Vec<_> {
+            let all = checkpoint.partitions.iter();
+            all.map(|point| (point.id, point.start_offset, point.next_offset, point.quarantined)).collect()
+        };
+        said(self).cmp(&said(other)).then_with(|| points(self).cmp(&points(other))).is_gt()
+    }
+
     /// As it stands on disk.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; HEADER_BYTES + self.partitions.len() * ENTRY_BYTES];

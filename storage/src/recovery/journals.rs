@@ -1,6 +1,5 @@
 //! The old epoch's journals: their checkpoints, their files, and where frames begin in them.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
@@ -8,6 +7,7 @@ use ringlog_reactor::fs::{self, File, OpenOptions};
 use ringlog_reactor::sim::reached;
 
 use super::{Damage, RecoverySummary};
+use crate::checkpoint_file::{self, ReadCheckpoint};
 use crate::config::StoreConfig;
 use crate::error::{RecoveryError, StoreError};
 use crate::format::checkpoint::Checkpoint;
@@ -18,7 +18,7 @@ use crate::limits::{BLOCK_BYTES, MAX_JOURNAL_FILE_BYTES, SCAN_READ_BYTES};
 /// All journals of the old epoch.
 pub(crate) struct Journals {
     pub(crate) journals: Vec<OldJournal>,
-    /// A checkpoint could not be read: which partitions it named is not known.
+    /// Both copies of a checkpoint could not be used: which partitions it named is not known.
     pub(super) checkpoint_lost: bool,
 }
 
@@ -53,39 +53,22 @@ pub(super) async fn find(
     let Some(previous) = config.previous else { return Ok(found) };
     for shard in 0..previous.shards {
         let dir = layout::shard_dir(&config.data_dir, previous.epoch, shard);
-        match read_checkpoint(&dir, previous.epoch, shard).await? {
-            Ok(checkpoint) => found.journals.push(open(dir, checkpoint, summary).await?),
-            Err(reason) => {
+        let ReadCheckpoint { best, damaged } = checkpoint_file::read(&dir, previous.epoch, shard).await?;
+        let damaged = damaged.into_iter();
+        let damaged = damaged.map(|(path, reason)| Damage { path, offset: 0, partition: None, reason });
+        match best {
+            Some(checkpoint) => {
+                summary.spare_copies.extend(damaged);
+                found.journals.push(open(dir, checkpoint, summary).await?);
+            }
+            None => {
                 reached("checkpoint damaged");
                 found.checkpoint_lost = true;
-                let path = layout::checkpoint_file(&dir);
-                Journals::note(summary, Damage { path, offset: 0, partition: None, reason });
+                damaged.for_each(|damage| Journals::note(summary, damage));
             }
         }
     }
     Ok(found)
-}
-
-/// A checkpoint, or what is wrong with it.
-async fn read_checkpoint(
-    dir: &Path,
-    epoch: u64,
-    shard: u32,
-) -> Result<Result<Checkpoint, String>, RecoveryError> {
-    let path = layout::checkpoint_file(dir);
-    let bytes = match fs::read(&path).await {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("it is missing".to_owned())),
-        Err(error) => return Err(StoreError::io("reading", path)(error).into()),
-    };
-    match Checkpoint::decode(&bytes) {
-        Ok(checkpoint) if (checkpoint.journal.epoch, checkpoint.journal.shard) == (epoch, shard) => {
-            Ok(Ok(checkpoint))
-        }
-        Ok(_) => Ok(Err("it is of another journal".to_owned())),
-        Err(error @ FormatError::Version(_)) => Err(RecoveryError::Format { path, error }),
-        Err(error) => Ok(Err(error.to_string())),
-    }
 }
 
 async fn open(

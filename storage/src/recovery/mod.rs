@@ -70,6 +70,8 @@ pub struct RecoverySummary {
     pub torn_tail_bytes: u64,
     /// What was damaged.
     pub damage: Vec<Damage>,
+    /// Copies of files that could not be used, of which the other copy was sound: nothing is lost, and they are written again.
+    pub spare_copies: Vec<Damage>,
     /// Partitions that take no appends.
     pub quarantined: Vec<PartitionId>,
     /// There is damage in a journal or a checkpoint: keep the old epoch's folder
@@ -141,6 +143,13 @@ pub(crate) async fn survey(
 /// Says loudly what is wrong: at every start, as long as it is.
 fn tell(config: &StoreConfig, partitions: &BTreeMap<PartitionId, Rc<Partition>>, summary: &RecoverySummary) {
     summary.damage.iter().for_each(|damage| tracing::error!(shard = config.shard, %damage, "damage found"));
+    for copy in &summary.spare_copies {
+        tracing::warn!(
+            shard = config.shard,
+            %copy,
+            "a damaged copy: the other one is used, and both are written again at the first checkpoint"
+        );
+    }
     for partition in partitions.values() {
         let Some(reason) = partition.quarantined() else { continue };
         let (topic, number, end) =

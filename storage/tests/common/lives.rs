@@ -299,6 +299,7 @@ async fn live(run: &Run, seed: u64, stats: &Cell<StoreStats>) {
     let started = start(&run.broker, shards).await;
     for summary in &started.summaries {
         assert!(summary.damage.is_empty(), "{:?}", summary.damage);
+        assert!(summary.spare_copies.is_empty(), "{:?}", summary.spare_copies);
         let seen = &mut run.world.borrow_mut().seen;
         seen.replayed += summary.replayed_batches;
         seen.marks += summary.marks;

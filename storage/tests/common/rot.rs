@@ -28,6 +28,8 @@ pub enum Rot {
     Misdirected,
     /// A segment has the index of another partition's: sound by itself, and wrong.
     Index,
+    /// Of each checkpoint one copy is damaged, or an old one.
+    Checkpoint,
 }
 
 impl Run {
@@ -38,6 +40,7 @@ impl Run {
             Rot::Segment => self.rot_segment(),
             Rot::Misdirected => self.misdirect(),
             Rot::Index => self.exchange_index(),
+            Rot::Checkpoint => self.rot_checkpoints(),
         }
         let mut quarantined = BTreeSet::new();
         for shards in [2, 1] {
@@ -55,8 +58,8 @@ impl Run {
                 quarantined = now;
                 for number in 0..PARTITIONS {
                     match rot {
-                        // It is a cache: nothing is lost.
-                        Rot::Index => check_whole(&started, &self.world, number).await,
+                        // A cache, or one of two copies: nothing is lost.
+                        Rot::Index | Rot::Checkpoint => check_whole(&started, &self.world, number).await,
                         _ => check(&started, &self.world, number).await,
                     }
                 }
@@ -96,6 +99,26 @@ impl Run {
         }
         let (path, len) = &files[self.dice.below(files.len() as u64) as usize];
         assert!(self.disk.flip_bit(path, self.dice.below(*len), self.dice.below(8) as u8));
+    }
+
+    fn rot_checkpoints(&mut self) {
+        let broker = self.broker.borrow().clone();
+        let Some(previous) = broker.previous else { return };
+        for shard in 0..previous.shards {
+            let name = ["checkpoint", "checkpoint.copy"][self.dice.below(2) as usize];
+            let path = broker.shard_dir(shard).join(name);
+            let is_flipped = self.dice.below(2) == 0;
+            let at = self.dice.below(48);
+            if is_flipped && self.disk.flip_bit(&path, at, self.dice.below(8) as u8) {
+                continue;
+            }
+            self.simulation().run(async {
+                let bytes = fs::read(&path).await.expect("read");
+                let newest = Checkpoint::decode(&bytes).expect("a sound checkpoint");
+                let first = Checkpoint { journal_from: 1, clean: false, partitions: Vec::new(), ..newest };
+                fs::replace(&path, &first.encode()).await.expect("replaced");
+            });
+        }
     }
 
     fn exchange_index(&mut self) {

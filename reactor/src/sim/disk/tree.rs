@@ -13,7 +13,7 @@ use super::content::Content;
 use super::faults::Faults;
 use crate::clock::Random;
 use crate::fs::DirEntry;
-use crate::op::Metadata;
+use crate::op::{Kind, Metadata};
 
 /// A number that names a file or folder.
 pub(in super::super) type Inode = u64;
@@ -272,8 +272,8 @@ impl Disk {
 
     pub(in super::super) fn stat(&self, inode: Inode) -> Result<Metadata, Errno> {
         match self.nodes.get(&inode) {
-            Some(Node::File(content)) => Ok(Metadata { len: content.len(), is_dir: false }),
-            Some(Node::Folder(_)) => Ok(Metadata { len: 4096, is_dir: true }),
+            Some(Node::File(content)) => Ok(Metadata { len: content.len(), kind: Kind::File }),
+            Some(Node::Folder(_)) => Ok(Metadata { len: 4096, kind: Kind::Folder }),
             None => Err(libc::ENOENT),
         }
     }
@@ -282,7 +282,7 @@ impl Disk {
         let folder = self.folder(self.find(path)?)?;
         let entries = folder.now.iter().map(|(name, inode)| {
             let found = self.stat(*inode)?;
-            Ok(DirEntry { name: name.clone(), is_dir: found.is_dir, len: found.len })
+            Ok(DirEntry { name: name.clone(), kind: found.kind, len: found.len })
         });
         entries.collect()
     }
