@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ringlog_reactor::fs;
 use ringlog_storage::check::Known;
-use ringlog_storage::{PartitionId, PreviousEpoch};
+use ringlog_storage::{PartitionId, PreviousEpoch, Reserve};
 
 pub use ringlog_storage::check::{CheckProgress, CheckReport, Finding, Weight};
 
@@ -14,7 +14,7 @@ use crate::metadata::{self, Metadata, MetadataError};
 use crate::node::LOCK_NAME;
 
 /// What a folder may hold.
-const NAMES: [&str; 4] = [LOCK_NAME, metadata::FILE_NAME, "journal", "topics"];
+const NAMES: [&str; 5] = [LOCK_NAME, metadata::FILE_NAME, Reserve::NAME, "journal", "topics"];
 
 /// Why a folder could not be looked at.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! The metadata file: which topics there are, and which journal epoch is the live one.
 //!
 //! Invariants
+//! - A deletion needs no space: there is a reserve for the file beside it.
 //! - It is replaced whole (write aside, fsync, rename, fsync the folder): a crash leaves the old or the new one.
 //! - `epoch` grows at every start; a journal of another epoch is not read, and never trusted.
 //! - A topic id is used once. A topic being deleted stays in `deleting` until its files are gone.
@@ -11,6 +12,7 @@
 use std::path::Path;
 
 use ringlog_reactor::fs;
+use ringlog_storage::Reserve;
 use serde::{Deserialize, Serialize};
 
 use crate::topic::{Topic, partition_config};
@@ -132,12 +134,18 @@ impl Metadata {
         Ok(Metadata::default())
     }
 
-    /// Makes this the file of the data folder, durably.
+    /// Makes this the file of the data folder, durably: on a disk that is full to the last block too, so that topics can be deleted
+    /// there.
     ///
     /// # Errors
     /// When it cannot be written; the old one is then still there.
     pub async fn store(&self, data_dir: &Path) -> Result<(), MetadataError> {
-        Ok(fs::replace(data_dir.join(FILE_NAME), &self.encode()).await?)
+        let (reserve, bytes) = (Reserve::of(data_dir), self.encode());
+        reserve.replace(&data_dir.join(FILE_NAME), &bytes).await?;
+        if let Err(error) = reserve.fill(bytes.len()).await {
+            tracing::debug!(path = %reserve.path().display(), %error, "no space could be reserved");
+        }
+        Ok(())
     }
 }
 

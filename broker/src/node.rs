@@ -428,6 +428,8 @@ async fn bring_up(
 #[cfg(test)]
 mod failed_syncs;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod tests;

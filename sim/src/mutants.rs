@@ -135,6 +135,12 @@ pub const MUTANTS: &[Mutant] = &[
         "a folder that could not be opened to be synced counts as synced",
         "1 acked",
     ),
+    mutant(
+        "retention-flushes-first",
+        "retention flushes before it removes files, which a full disk has no space for",
+        "7 liveness",
+    )
+    .found_by(Finder::Storage),
     // Recovery.
     mutant("window-ignored", "recovery takes every frame but the last for durable", "6 recovery")
         .found_by(Finder::Storage),

@@ -161,15 +161,31 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
         inner.files.free_upto(upto);
     }
     let clean = clean || mutant("checkpoint-says-clean");
-    let identity = inner.journal.borrow().identity();
-    let points: Vec<_> = inner.partitions.borrow().values().map(|partition| partition.point()).collect();
-    let checkpoint = Checkpoint { journal: identity, clean, journal_from: upto.0 + 1, partitions: points };
-    let (dir, checkpoint) = (&inner.dir, &checkpoint);
-    let replaced = inner.shared.descriptors.with_one(|| checkpoint_file::write(dir, checkpoint)).await;
-    replaced.map_err(StoreError::io("replacing the checkpoint in", dir))?;
+    write(inner, clean, upto.0 + 1).await?;
     inner.files.free_upto(upto);
     reached("checkpoint made");
     count(&inner.shared.counters.checkpoints);
+    Ok(())
+}
+
+/// Makes the start offsets durable, without a flush: it says what is synced now, and needs as much of the journal as the
+/// checkpoint before it. So it needs no space but its own, which is reserved. The caller holds the flush lock.
+pub(crate) async fn checkpoint_starts(inner: &Rc<Inner>) -> Result<(), StoreError> {
+    if let Some(failure) = inner.failure() {
+        return Err(failure.into());
+    }
+    write(inner, false, inner.journal_from.get()).await?;
+    reached("checkpoint of start offsets made");
+    Ok(())
+}
+
+async fn write(inner: &Rc<Inner>, clean: bool, journal_from: u64) -> Result<(), StoreError> {
+    let journal = inner.journal.borrow().identity();
+    let partitions: Vec<_> = inner.partitions.borrow().values().map(|partition| partition.point()).collect();
+    let (dir, checkpoint) = (&inner.dir, &Checkpoint { journal, clean, journal_from, partitions });
+    let replaced = inner.shared.descriptors.with_one(|| checkpoint_file::write(dir, checkpoint)).await;
+    replaced.map_err(StoreError::io("replacing the checkpoint in", dir))?;
+    inner.journal_from.set(journal_from);
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use crate::error::{RecoveryError, StoreError};
 use crate::format::FormatError;
 use crate::format::checkpoint::Checkpoint;
 use crate::layout;
+use crate::reserve::Reserve;
 
 /// What the copies of a checkpoint say.
 pub(crate) struct ReadCheckpoint {
@@ -25,15 +26,21 @@ pub(crate) struct ReadCheckpoint {
     pub(crate) damaged: Vec<(PathBuf, String)>,
 }
 
-/// Replaces both copies, durably. After an error each is the old or the new one.
+/// Replaces both copies, durably; each from a reserve of its own, where the disk is full. After an error each is the old or the new
+/// one.
 pub(crate) async fn write(dir: &Path, checkpoint: &Checkpoint) -> io::Result<()> {
     let bytes = checkpoint.encode();
-    let [first, second] = layout::checkpoint_files(dir);
-    fs::replace(first, &bytes).await?;
-    if mutant("checkpoint-copy-unwritten") {
-        return Ok(());
+    let copies = if mutant("checkpoint-copy-unwritten") { 1 } else { 2 };
+    let reserves = Reserve::both_of(dir);
+    for (path, reserve) in layout::checkpoint_files(dir).iter().zip(&reserves).take(copies) {
+        reserve.replace(path, &bytes).await?;
     }
-    fs::replace(second, &bytes).await
+    for reserve in &reserves {
+        if let Err(error) = reserve.fill(bytes.len()).await {
+            tracing::debug!(path = %reserve.path().display(), %error, "no space could be reserved");
+        }
+    }
+    Ok(())
 }
 
 /// Reads the checkpoint of a shard's journal.

@@ -40,6 +40,7 @@ mod memory;
 mod partition;
 mod permits;
 mod recovery;
+mod reserve;
 mod retention;
 mod segment;
 mod stats;
@@ -50,5 +51,6 @@ pub use error::{AppendError, ReadError, RecoveryError, StoreError, StoreFailure}
 pub use folders::{keep_damaged_epoch, last_topic_id, prepare_epoch, remove_epoch, remove_topic};
 pub use partition::{Partition, ReadBatches};
 pub use recovery::{Damage, Recovered, RecoverySummary, recover};
+pub use reserve::{Reserve, is_full};
 pub use stats::StoreStats;
 pub use store::{Appended, CommitSeq, Health, Store};

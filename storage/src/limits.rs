@@ -81,6 +81,10 @@ pub const EAGER_FLUSH_BYTES: usize = 1 << 20;
 pub const FLUSHES_IN_FLIGHT: usize = 4;
 /// Segments begun, synced, or given their index at the same time by a checkpoint.
 pub const SYNCS_IN_FLIGHT: usize = 16;
+/// Kept for a full disk, a shard, beside room for two checkpoints: what frees space must begin a segment, a folder or two.
+pub const RESERVE_BYTES: u64 = 128 << 10;
+/// How much of it is given up at a time.
+pub const RESERVE_STEP_BYTES: u64 = 64 << 10;
 /// One read of a scan (journal headers, an index being rebuilt).
 pub const SCAN_READ_BYTES: usize = 1 << 20;
 

@@ -1,35 +1,58 @@
 //! The retention task: now and then, what is older or more than a partition keeps goes.
+//!
+//! Invariants:
+//! - What frees space waits for no space: start offsets are made durable without a flush, from a reserve where the disk is full.
+//! - A file is removed only after a checkpoint has the start offset that lies behind it.
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringlog_reactor::sim::mutant;
-use ringlog_reactor::{fs, sleep, wall_clock_ms};
+use ringlog_reactor::sim::{mutant, reached};
+use ringlog_reactor::{fs, sleep, timeout, wall_clock_ms};
 
-use crate::checkpoint::{checkpoint, settle};
+use crate::checkpoint::{checkpoint, checkpoint_starts};
 use crate::error::StoreError;
+use crate::partition::Partition;
 use crate::stats::count;
-use crate::store::Inner;
+use crate::store::{Health, Inner};
 
 /// How long a record may stay after its time has come.
 const EVERY: Duration = Duration::from_secs(30);
+/// The same while the disk is full, and how long segments that have become full are gathered for one round.
+const SOON: Duration = Duration::from_secs(1);
 
 /// Runs until the store has failed or is closing.
 pub(crate) async fn run(inner: Rc<Inner>) {
     loop {
-        sleep(EVERY).await;
+        pause(&inner).await;
         if inner.closing.get() || inner.failure().is_some() {
             return;
         }
         let lock = inner.flush_lock.acquire().await;
         let result = round(&inner).await;
         drop(lock);
-        if result.is_err() && !inner.closing.get() && !settle(&inner, result).await {
-            return;
+        match result {
+            Ok(()) => {}
+            Err(error) if error.can_be_waited_out() => {
+                tracing::debug!(shard = inner.config.shard, %error, "retention waits");
+            }
+            Err(_) if inner.closing.get() => return,
+            Err(error) => return inner.fail(error.to_string()),
         }
     }
 }
 
+async fn pause(inner: &Inner) {
+    if inner.is_disk_full() {
+        return sleep(SOON).await;
+    }
+    let wake = inner.retention_wake.notified();
+    if timeout(EVERY, wake).await.is_ok() && !inner.is_disk_full() {
+        sleep(SOON).await;
+    }
+}
+
+/// Lets go what may go.
 async fn round(inner: &Rc<Inner>) -> Result<(), StoreError> {
     if let Some(failure) = inner.failure() {
         return Err(failure.into());
@@ -38,20 +61,45 @@ async fn round(inner: &Rc<Inner>) -> Result<(), StoreError> {
     let partitions: Vec<_> = inner.partitions.borrow().values().cloned().collect();
     let mut result = Ok(());
     for partition in partitions {
-        match partition.retain(now_ms).await {
-            Ok(files) => inner.expired.borrow_mut().extend(files),
-            // Without space no new segment can be begun; what others let go makes some.
-            Err(error) if error.can_be_waited_out() => result = Err(error),
-            Err(error) => return Err(error),
+        // Without space no new segment can be begun; what others let go makes some.
+        if let Err(error) = retain(inner, &partition, now_ms).await {
+            if !error.can_be_waited_out() {
+                return Err(error);
+            }
+            result = Err(error);
         }
     }
     if !inner.expired.borrow().is_empty() {
-        if !mutant("start-offset-not-durable") {
+        if mutant("retention-flushes-first") {
             checkpoint(inner, false).await?;
+        } else if !mutant("start-offset-not-durable") {
+            checkpoint_starts(inner).await?;
         }
         remove_files(inner).await;
+        // What waits for space looks again at once.
+        inner.flush_wake.notify_all();
     }
     result
+}
+
+async fn retain(inner: &Inner, partition: &Partition, now_ms: i64) -> Result<(), StoreError> {
+    let mut rolled = partition.roll_if_expired(now_ms).await;
+    if rolled.as_ref().is_err_and(StoreError::is_disk_full) && give_up_some(inner).await {
+        rolled = partition.roll_if_expired(now_ms).await;
+    }
+    if rolled.as_ref().is_err_and(|error| !error.can_be_waited_out()) {
+        return rolled;
+    }
+    let files = partition.retain(now_ms).await?;
+    inner.expired.borrow_mut().extend(files);
+    rolled
+}
+
+/// Gives a little of the reserve to a segment that is to be begun: then the one before it can go.
+async fn give_up_some(inner: &Inner) -> bool {
+    reached("reserve given up for a segment");
+    let given_up = inner.shared.descriptors.with_one(|| inner.reserve.give_up_some()).await;
+    given_up.unwrap_or(false)
 }
 
 async fn remove_files(inner: &Inner) {
@@ -65,5 +113,11 @@ async fn remove_files(inner: &Inner) {
                 tracing::warn!(path = %path.display(), %error, "an expired file could not be removed")
             }
         }
+    }
+}
+
+impl Inner {
+    fn is_disk_full(&self) -> bool {
+        *self.health.borrow() == Health::DiskFull
     }
 }

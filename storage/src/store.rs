@@ -26,6 +26,7 @@ use crate::journal_files::JournalFiles;
 use crate::layout;
 use crate::partition::{Partition, Shared, TailEntry};
 use crate::permits::Permits;
+use crate::reserve::Reserve;
 use crate::stats::{StoreStats, add, count};
 
 /// The sequence of a commit. Zero is before the first.
@@ -69,7 +70,7 @@ pub(crate) struct Inner {
     pub(crate) journal: RefCell<Journal>,
     pub(crate) files: JournalFiles,
     pub(crate) shared: Shared,
-    health: RefCell<Health>,
+    pub(crate) health: RefCell<Health>,
     /// There is something to commit, or the store is closing.
     pub(crate) commit_wake: Notify,
     /// A commit has ended, the disk is full, or the store has failed.
@@ -81,6 +82,12 @@ pub(crate) struct Inner {
     /// Held by whoever flushes or checkpoints, be it several partitions at the same time.
     pub(crate) flush_lock: Permits,
     pub(crate) checkpoint_due: Cell<bool>,
+    /// Kept for a full disk.
+    pub(crate) reserve: Reserve,
+    /// The first frame that the last checkpoint still needs.
+    pub(crate) journal_from: Cell<u64>,
+    /// Retention has something to do before its next round is due.
+    pub(crate) retention_wake: Notify,
     /// Files that retention has let go, until a checkpoint has the new start offsets and they are removed.
     pub(crate) expired: RefCell<Vec<PathBuf>>,
     /// Partitions with unflushed entries.
@@ -107,8 +114,12 @@ impl Inner {
         partitions: BTreeMap<PartitionId, Rc<Partition>>,
         shared: Shared,
     ) -> Inner {
+        let dir = layout::shard_dir(&config.data_dir, config.epoch, config.shard);
         Inner {
-            dir: layout::shard_dir(&config.data_dir, config.epoch, config.shard),
+            reserve: Reserve::of(&dir),
+            journal_from: Cell::new(1),
+            retention_wake: Notify::new(),
+            dir,
             files: JournalFiles::new(config.journal_file_bytes),
             config,
             partitions: RefCell::new(partitions),
@@ -170,6 +181,7 @@ impl Inner {
         };
         if changed && full {
             // Those who wait for room are refused now, instead of waiting for space.
+            self.retention_wake.notify_all();
             self.committed.notify_all();
             self.room.notify_all();
             tracing::error!(

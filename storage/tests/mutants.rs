@@ -6,6 +6,7 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use common::full;
 use common::lives::{Run, Trouble};
 use common::rot::Rot;
 
@@ -57,6 +58,8 @@ const ROT: &[(&str, Rot)] = &[
 ];
 /// Those that show where old segments go.
 const RETENTION: &[&str] = &["start-offset-not-durable"];
+/// Those that show when a disk is full of what retention lets go.
+const FULL: &[&str] = &["retention-flushes-first"];
 
 /// The first seed in which something is wrong.
 fn first_seed_that_finds(life: impl Fn(u64)) -> Option<u64> {
@@ -112,6 +115,11 @@ fn bugs_that_failing_disks_show_are_found() {
 fn bugs_that_retention_shows_are_found() {
     let trouble = Trouble { retention: true, ..Trouble::default() };
     every_one_is_found(RETENTION.iter().copied(), |seed, mutant| lives(seed, Some(mutant), trouble));
+}
+
+#[test]
+fn bugs_that_a_full_disk_shows_are_found() {
+    every_one_is_found(FULL.iter().copied(), |seed, mutant| full::heals(seed, Some(mutant)));
 }
 
 #[test]

@@ -189,3 +189,8 @@ fn damage_and_records_without_a_time_are_kept() {
         assert!(matches!(damaged.offset_for_time(2_000).await, Err(ReadError::Corrupt { .. })));
     });
 }
+
+#[test]
+fn a_full_disk_heals_by_what_retention_lets_go() {
+    (0..20).for_each(|seed| common::full::heals(seed, None));
+}

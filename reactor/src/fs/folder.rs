@@ -209,20 +209,27 @@ fn list(path: &Path) -> io::Result<Vec<DirEntry>> {
 /// new, never a mixture. Writes `path` + `.tmp`, syncs it, renames it over `path` and syncs the folder.
 ///
 /// # Errors
-/// Those of open(2), write(2), fsync(2) and rename(2). After an error the old or the new content is there.
+/// Those of open(2), write(2), fsync(2) and rename(2). After an error the old or the new content is there, and nothing beside it:
+/// on a full disk a part of a file would be in the way of what frees space.
 pub async fn replace(path: impl AsRef<Path>, contents: &[u8]) -> io::Result<()> {
     let path = path.as_ref();
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = if mutant("replace-in-place") { path.to_path_buf() } else { PathBuf::from(temporary) };
-    let options = OpenOptions::new().write(true).create(true).truncate(true);
-    let file = File::open(&temporary, &options).await?;
-    file.write_at(vec![Bytes::copy_from_slice(contents)], 0, Sync::None).await?;
-    if !mutant("replace-unsynced") {
-        file.sync_all().await?;
+    if let Err(error) = write_whole(&temporary, contents).await {
+        if temporary != path {
+            let _may_not_be_there = remove_file(&temporary).await;
+        }
+        return Err(error);
     }
-    drop(file);
     rename(&temporary, path).await?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     sync_dir(folder.unwrap_or(Path::new("."))).await
+}
+
+async fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let options = OpenOptions::new().write(true).create(true).truncate(true);
+    let file = File::open(path, &options).await?;
+    file.write_at(vec![Bytes::copy_from_slice(contents)], 0, Sync::None).await?;
+    if mutant("replace-unsynced") { Ok(()) } else { file.sync_all().await }
 }

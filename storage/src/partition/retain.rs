@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - Only sealed segments go, and the last one stays: a checkpoint always has an active segment to name.
+//! - A segment that the next checkpoint would name stays: what is synced is looked at first.
 //! - The start offset moves first, and is in a checkpoint before a file is removed: a crash in between leaves files
 //!   below the start, which the next round removes.
 
@@ -17,15 +18,19 @@ use crate::segment::Segment;
 
 impl Partition {
     /// Moves the start offset behind the segments that the partition's settings let go, and forgets these. Returns the
-    /// files to remove once a checkpoint has the new start. The caller holds the flush lock.
+    /// files to remove once a checkpoint has the new start, which needs no flush. The caller holds the flush lock.
     pub(crate) async fn retain(&self, now_ms: i64) -> Result<Vec<PathBuf>, StoreError> {
         let Some(_working) = self.activity.enter() else { return Ok(Vec::new()) };
         if self.quarantined().is_some() {
             return Ok(Vec::new());
         }
-        self.roll_if_expired(now_ms).await?;
         let expired = self.expired(now_ms).await;
         let Some(last) = expired.last() else { return Ok(Vec::new()) };
+        let named = self.synced.get().1.map_or(0, |active| active.base_offset);
+        if named < last.end_offset() {
+            // The next checkpoint must name a segment that stays.
+            self.sync().await?;
+        }
         reached("retention let segments go");
         self.start.set(last.end_offset().max(self.start.get()));
         self.segments.borrow_mut().drain(..expired.len());
@@ -71,7 +76,11 @@ impl Partition {
 
     /// Begins a new segment if the last one, all of it, is old enough to go: a partition that gets no more records must
     /// not keep its last ones for ever.
-    async fn roll_if_expired(&self, now_ms: i64) -> Result<(), StoreError> {
+    pub(crate) async fn roll_if_expired(&self, now_ms: i64) -> Result<(), StoreError> {
+        let Some(_working) = self.activity.enter() else { return Ok(()) };
+        if self.quarantined().is_some() {
+            return Ok(());
+        }
         let last = self.segments.borrow().last().cloned();
         match last {
             Some(last) if last.end_offset() > last.base_offset() && self.is_at_rest() => {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod folders;
+pub mod full;
 pub mod lives;
 pub mod rot;
 pub mod vandal;

@@ -1,0 +1,67 @@
+//! A node on a disk that is full by bytes: what frees space works, and what waited for space goes on.
+
+use std::time::Duration;
+
+use ringlog_protocol::messages::DeleteTopic;
+use ringlog_protocol::{ErrorCode, Kind};
+use ringlog_reactor::sim::{DiskFaults, SimDisk, Simulation};
+use ringlog_reactor::sleep;
+
+use super::tests::{SimNode, batch_of, create_topic, open};
+use crate::wire_client::WireClient;
+
+const VALUE_BYTES: usize = 200 << 10;
+
+/// The disk takes so many bytes more.
+fn leave(disk: &SimDisk, bytes: u64) {
+    disk.set_faults(DiskFaults { full_after_bytes: Some(bytes), ..DiskFaults::default() });
+}
+
+/// Produces until the disk is full. Returns the offset behind the last record that was acknowledged.
+async fn fill(client: &mut WireClient, handle: u32) -> i64 {
+    let value = "y".repeat(VALUE_BYTES);
+    let mut acked = 0;
+    loop {
+        match client.try_send_batch(handle, batch_of(&[&value])).await {
+            Ok(produced) => acked = produced.base_offset + 1,
+            Err(refused) => {
+                assert_eq!(refused.error_code(), ErrorCode::DiskFull);
+                return acked;
+            }
+        }
+    }
+}
+
+async fn produce_at_last(client: &mut WireClient, handle: u32) -> i64 {
+    let value = "y".repeat(VALUE_BYTES);
+    loop {
+        match client.try_send_batch(handle, batch_of(&[&value])).await {
+            Ok(produced) => return produced.base_offset,
+            Err(refused) => assert_eq!(refused.error_code(), ErrorCode::DiskFull),
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[test]
+fn a_topic_is_deleted_on_a_disk_that_is_full_to_the_last_block() {
+    let simulation = Simulation::new(12);
+    let disk = simulation.disk();
+    simulation.run(async {
+        let node = SimNode::start(1).await;
+        let mut client = WireClient::connect(node.address, None).await;
+        create_topic(&mut client, 1).await;
+        let handle = open(&mut client, 0).await;
+        sleep(Duration::from_secs(1)).await;
+        leave(&disk, 10 << 20);
+        assert!(fill(&mut client, handle).await > 0);
+        leave(&disk, 0);
+        let delete = DeleteTopic { name: "orders".into() };
+        let (_, ()) = client.ask(Kind::DeleteTopic, 0, &delete).await;
+        create_topic(&mut client, 1).await;
+        let handle = open(&mut client, 0).await;
+        assert_eq!(produce_at_last(&mut client, handle).await, 0);
+        drop(client);
+        node.stop().await;
+    });
+}
