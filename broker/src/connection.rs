@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use ringlog_protocol::{Frame, FrameError, split_frame};
+use ringlog_protocol::{ErrorCode, Frame, FrameError, split_frame};
 use ringlog_reactor::net::{RecvBuf, TcpStream};
 use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, sleep, timeout};
@@ -22,6 +22,7 @@ use crate::gather::{Fill, GatherPermit, PartialFrame};
 use crate::limits::{ACKS_LOOKED_FOR_EVERY, FORWARD_BYTES, GATHER_FREE_BYTES, PEEK_BYTES, STALLED_AFTER};
 use crate::outbox::Outbox;
 use crate::peers::{ConnectionId, PeerMessage};
+use crate::record_checks::check_aside;
 use crate::session::Session;
 use crate::shard::Shard;
 
@@ -50,6 +51,8 @@ enum Pause {
     NoRoom,
     /// A large frame needs memory to be gathered in.
     Memory(usize),
+    /// The records of a batch are to be checked beside the core.
+    Check { limit: usize },
     /// A request belongs to another core.
     Forward { shard: u32, frame: Bytes },
 }
@@ -213,7 +216,7 @@ impl Connection {
     async fn finish(&self, shard: &Rc<Shard>, mut rest: Bytes, pause: Pause) -> Result<(), Ending> {
         let mut pause = Some(pause);
         while let Some(reason) = pause {
-            self.wait(shard, reason).await;
+            self.wait(shard, reason, &rest).await?;
             self.frame_began.set(now());
             if self.session.outbox().is_closed() {
                 return Ok(());
@@ -225,7 +228,8 @@ impl Connection {
         Ok(())
     }
 
-    async fn wait(&self, shard: &Rc<Shard>, reason: Pause) {
+    /// Waits for what serving paused for. What it is about is the gathered frame, or the one at the front of `rest`.
+    async fn wait(&self, shard: &Rc<Shard>, reason: Pause, rest: &Bytes) -> Result<(), Ending> {
         match reason {
             Pause::Busy => self.session.wait_until_free().await,
             Pause::NoRoom => shard.store().room().await,
@@ -234,8 +238,30 @@ impl Connection {
                 let permit = shard.gather_budget().take(bytes).await;
                 self.partial.borrow_mut().give(permit);
             }
+            Pause::Check { limit } => self.check(limit, rest).await?,
             Pause::Forward { shard: to, frame } => self.forward(shard, to, frame).await,
         }
+        Ok(())
+    }
+
+    /// Has the batch that is next checked beside the core.
+    async fn check(&self, limit: usize, rest: &Bytes) -> Result<(), Ending> {
+        let verdict = if self.partial.borrow().is_empty() {
+            let frame = split_frame(rest)?.map(|(frame, _)| rest.slice_ref(frame.payload));
+            check_aside(frame.unwrap_or_default(), limit).await.1
+        } else {
+            let lent = self.partial.borrow_mut().lend();
+            let (lent, verdict) = check_aside(lent, limit).await;
+            let Some(lent) = lent else {
+                // The frame is gone with a check that came to no end.
+                self.session.break_off(ErrorCode::Internal, "a batch could not be checked");
+                return Err(Ending::Broken);
+            };
+            self.partial.borrow_mut().put_back(lent);
+            verdict
+        };
+        self.session.set_verdict(verdict);
+        Ok(())
     }
 
     /// Serves whole frames until the input ends or something must be waited for; never waits itself.
@@ -273,7 +299,7 @@ impl Connection {
                 None => self.conclude(dispatch_gathered(shard, &self.session, &mut partial))?,
                 later => later,
             };
-            if !matches!(pause, Some(Pause::Busy | Pause::NoRoom)) {
+            if !matches!(pause, Some(Pause::Busy | Pause::NoRoom | Pause::Check { .. })) {
                 partial.clear();
             }
             if pause.is_some() {
@@ -309,7 +335,11 @@ impl Connection {
         if self.session.is_broken() {
             return Err(Ending::Broken);
         }
-        Ok((handled == Handled::NoRoom).then_some(Pause::NoRoom))
+        Ok(match handled {
+            Handled::Done => None,
+            Handled::NoRoom => Some(Pause::NoRoom),
+            Handled::Unchecked { limit } => Some(Pause::Check { limit }),
+        })
     }
 
     async fn forward(&self, shard: &Shard, to: u32, frame: Bytes) {

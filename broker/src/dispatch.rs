@@ -17,6 +17,11 @@ pub enum Handled {
     Done,
     /// Nothing was done: offer it again when the store has room.
     NoRoom,
+    /// Nothing was done: have the records of its batch checked, tell the session, and offer it again.
+    Unchecked {
+        /// What the batch may unpack to, in bytes.
+        limit: usize,
+    },
 }
 
 /// The shard a request belongs to.

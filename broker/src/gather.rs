@@ -18,6 +18,7 @@ use ringlog_storage::format::envelope::ENVELOPE_BYTES;
 use ringlog_storage::limits::round_up;
 
 use crate::limits::{GATHER_BYTES, GATHER_FREE_BYTES};
+use crate::record_checks::Lent;
 
 /// Where a frame begins in memory of its own: a produce request has no body, so its batch begins where an envelope ends.
 const LEAD_BYTES: usize = ENVELOPE_BYTES - HEADER_BYTES;
@@ -69,6 +70,18 @@ pub enum Fill {
     NeedsMemory(usize),
 }
 
+/// A gathered produce request that another thread looks at. It has no body, so its batch begins behind its header.
+pub struct LentFrame {
+    memory: BytesMut,
+    batch_from: usize,
+}
+
+impl Lent for LentFrame {
+    fn batch(&self) -> &[u8] {
+        &self.memory[self.batch_from..]
+    }
+}
+
 /// The beginning of a frame whose end has not come yet.
 #[derive(Default)]
 pub struct PartialFrame {
@@ -105,6 +118,17 @@ impl PartialFrame {
     pub fn memory(&mut self) -> &mut BytesMut {
         assert!(self.is_large(), "only a large frame has memory of its own");
         &mut self.bytes
+    }
+
+    /// Lends the memory of a whole produce request out; until it is put back the frame must not be used.
+    pub fn lend(&mut self) -> LentFrame {
+        let lead = if self.is_large() { LEAD_BYTES } else { 0 };
+        LentFrame { memory: std::mem::take(&mut self.bytes), batch_from: lead + HEADER_BYTES }
+    }
+
+    /// Puts back what was lent out.
+    pub fn put_back(&mut self, lent: LentFrame) {
+        self.bytes = lent.memory;
     }
 
     /// Takes from the front of `input` what the frame still lacks, and nothing beyond its end.

@@ -21,6 +21,7 @@ mod metadata;
 pub mod node;
 mod outbox;
 mod peers;
+mod record_checks;
 mod session;
 mod shard;
 mod topic;

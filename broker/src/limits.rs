@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ringlog_protocol::limits::{MAX_BATCH_BYTES, MAX_FRAME_BYTES};
+use ringlog_protocol::limits::{MAX_BATCH_BYTES, MAX_DECOMPRESSED_BYTES, MAX_FRAME_BYTES};
 
 /// Connections a node serves at a time, if its limit of open files allows; the next one is refused with `Overloaded`.
 pub const MAX_CONNECTIONS: usize = 10_000;
@@ -38,6 +38,22 @@ pub const PEEK_BYTES: usize = 4096;
 
 /// Memory of one shard for gathering large frames.
 pub const GATHER_BYTES: usize = 64 << 20;
+
+/// Steps of a check of records that a shard's thread takes at once: some ten nanoseconds each. A record is one, and so
+/// is a header of a record.
+pub const MAX_CHECK_STEPS: usize = 16_384;
+
+/// The largest batch whose check is begun in the queue of the short ones.
+pub const QUICK_BATCH_BYTES: usize = 1 << 20;
+
+/// Bytes that a short check unpacks: a few milliseconds by the slowest codec.
+pub const QUICK_CHECK_BYTES: usize = 4 << 20;
+
+/// Threads for short checks. One for two CPUs, and no more than this.
+pub const QUICK_CHECKERS: usize = 8;
+
+/// Threads for long checks. Each may need as much memory as a batch may unpack to.
+pub const LONG_CHECKERS: usize = 2;
 
 /// Produce requests of one session whose acknowledgement is still due.
 pub const MAX_PENDING_ACKS: usize = 8_192;
@@ -83,5 +99,6 @@ pub const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 
 const _: () = assert!(GATHER_BYTES >= 2 * MAX_FRAME_BYTES, "two largest frames must fit");
 const _: () = assert!(MAX_BATCH_BYTES < MAX_FRAME_BYTES, "a frame carries a whole batch");
+const _: () = assert!(QUICK_CHECK_BYTES <= MAX_DECOMPRESSED_BYTES);
 const _: () = assert!(SEND_BYTES <= OUTBOX_BYTES);
 const _: () = assert!(MAX_HANDLES < 1 << 24, "a handle keeps 24 bits for the slot");

@@ -16,6 +16,7 @@ use ringlog_reactor::{Notify, Task, spawn};
 use crate::dispatch::{Handled, dispatch};
 use crate::outbox::Outbox;
 use crate::peers::{ConnectionId, PeerMessage};
+use crate::record_checks::check_aside;
 use crate::session::Session;
 use crate::shard::Shard;
 
@@ -111,7 +112,7 @@ impl Link {
         }
     }
 
-    async fn serve_frame(&self, shard: &Rc<Shard>, request: &[u8]) {
+    async fn serve_frame(&self, shard: &Rc<Shard>, request: &Bytes) {
         // The home core cut this frame out of the stream, so it is whole and its header is sound.
         let Ok(Some((frame, _))) = split_frame(request) else { return };
         self.session.wait_until_free().await;
@@ -120,6 +121,10 @@ impl Link {
             match dispatch(shard, &self.session, &frame) {
                 Handled::Done => return,
                 Handled::NoRoom => room.await,
+                Handled::Unchecked { limit } => {
+                    let batch = request.slice_ref(frame.payload);
+                    self.session.set_verdict(check_aside(batch, limit).await.1);
+                }
             }
         }
     }

@@ -433,3 +433,5 @@ mod full_disk;
 mod fuzz;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unreadable;

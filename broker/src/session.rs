@@ -17,6 +17,7 @@ use ringlog_storage::Partition;
 
 use crate::limits::{MAX_HANDLES, MAX_PARKED_REQUESTS, MAX_PENDING_ACKS, MAX_SUBSCRIPTIONS};
 use crate::outbox::Outbox;
+use crate::record_checks::Verdict;
 
 const SLOT_BITS: u32 = 24;
 
@@ -74,6 +75,8 @@ pub struct Session {
     parked: RefCell<BTreeMap<u64, Task<()>>>,
     next_parked: Cell<u64>,
     acks_due: Cell<usize>,
+    /// What was found of the batch that is offered next.
+    verdict: Cell<Option<Verdict>>,
     progress: Notify,
     broken: Cell<bool>,
 }
@@ -90,6 +93,7 @@ impl Session {
             parked: RefCell::default(),
             next_parked: Cell::new(0),
             acks_due: Cell::new(0),
+            verdict: Cell::new(None),
             progress: Notify::new(),
             broken: Cell::new(false),
         })
@@ -200,6 +204,16 @@ impl Session {
                 progress.await;
             }
         }
+    }
+
+    /// Notes what was found of a batch. It is offered again before anything else of this client.
+    pub fn set_verdict(&self, verdict: Verdict) {
+        self.verdict.set(Some(verdict));
+    }
+
+    /// What was found of the batch that is offered. Whoever takes this and does not answer puts it back.
+    pub fn take_verdict(&self) -> Option<Verdict> {
+        self.verdict.take()
     }
 
     /// One more acknowledgement is due.

@@ -80,11 +80,16 @@ struct Setting {
     apply: fn(&str, &mut PartitionConfig) -> bool,
 }
 
-const SETTINGS: [Setting; 5] = [
+const SETTINGS: [Setting; 6] = [
     Setting {
         key: "ack",
         help: "disk or memory: what must be reached before a record can be read",
         apply: set_ack,
+    },
+    Setting {
+        key: "max.decompressed.bytes",
+        help: "what a compressed record batch may unpack to, 1024 to 67108864 (default)",
+        apply: set_max_decompressed_bytes,
     },
     Setting {
         key: "max.message.bytes",
@@ -121,6 +126,13 @@ fn set_max_message_bytes(value: &str, config: &mut PartitionConfig) -> bool {
     let range = 1024..=ringlog_protocol::limits::MAX_BATCH_BYTES as u64;
     let Some(bytes) = value.parse().ok().filter(|bytes| range.contains(bytes)) else { return false };
     config.max_batch_bytes = bytes as u32;
+    true
+}
+
+fn set_max_decompressed_bytes(value: &str, config: &mut PartitionConfig) -> bool {
+    let range = 1024..=ringlog_protocol::limits::MAX_DECOMPRESSED_BYTES as u64;
+    let Some(bytes) = value.parse().ok().filter(|bytes| range.contains(bytes)) else { return false };
+    config.max_decompressed_bytes = bytes as u32;
     true
 }
 
@@ -214,11 +226,12 @@ mod tests {
             ("retention.ms", "-1"),
             ("retention.bytes", "1000"),
             ("max.message.bytes", "2048"),
+            ("max.decompressed.bytes", "4096"),
         ]))
         .unwrap();
         assert_eq!(config.segment_bytes, 65536);
         assert_eq!((config.retention_ms, config.retention_bytes), (None, Some(1000)));
-        assert_eq!(config.max_batch_bytes, 2048);
+        assert_eq!((config.max_batch_bytes, config.max_decompressed_bytes), (2048, 4096));
     }
 
     #[test]

@@ -77,9 +77,10 @@ codes! {
     OffsetOutOfRange = 30, false, "offset_out_of_range";
     /// The batch's CRC does not fit its bytes.
     CorruptBatch = 31, false, "corrupt_batch";
-    /// The batch's header is not one that may be produced: magic, counts, deltas, length, attributes.
+    /// The batch's header is not one that may be produced (magic, counts, deltas, length, attributes), or its records cannot be
+    /// read.
     InvalidBatch = 32, false, "invalid_batch";
-    /// The batch is over the topic's limit.
+    /// The batch is over the topic's limit, as it is or unpacked.
     BatchTooLarge = 33, false, "batch_too_large";
     /// An acknowledgement level that does not exist, or that the topic does not give.
     UnsupportedAck = 34, false, "unsupported_ack";

@@ -1,7 +1,7 @@
 //! One core of Ringlog: an executor, an `io_uring`, files, sockets, timers and mailboxes.
 //!
 //! A *core* is one thread that owns one ring. Everything in this crate belongs to the core that made it and
-//! stays on its thread; only [`mailbox`]es, [`net::SocketParts`] and [`CoreThread`] cross threads. The same
+//! stays on its thread; only [`mailbox`]es, [`net::SocketParts`], [`CoreThread`] and [`Workers`] cross threads. The same
 //! API runs over two backends, and the crates above never see which: the real ring ([`run`]), and a
 //! simulated machine with a virtual clock, disk and network ([`sim::Simulation`]).
 //!
@@ -25,7 +25,7 @@
 //! - `op` names every operation there is, with the memory it owns; `core` keeps the table of those in flight.
 //! - `driver::uring` translates operations to the kernel, `sim` plays them.
 //! - `fs`, `net`, `timer`, `mailbox`, `notify`, `buffer` are what the upper crates call; `signal` and `stdio` are for the
-//!   process as a whole.
+//!   process as a whole; `workers` does beside the cores what would hold one for too long.
 //!
 //! # Architecture invariants
 //! - This is the only crate of the workspace with `unsafe`, and it knows nothing of logs or protocols.
@@ -55,6 +55,7 @@ mod slab;
 pub mod stdio;
 mod sys;
 mod timer;
+mod workers;
 
 pub use buffer::{DIRECT_ALIGN, aligned};
 pub use clock::{Instant, now, random_u64, wall_clock_ms};
@@ -62,3 +63,4 @@ pub use executor::{Task, spawn, yield_now};
 pub use notify::{Notified, Notify};
 pub use runtime::{CoreConfig, CorePanic, CoreThread, WaitPolicy, launch, run};
 pub use timer::{Elapsed, Sleep, Watchdog, sleep, sleep_until, timeout};
+pub use workers::Workers;

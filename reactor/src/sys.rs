@@ -68,12 +68,39 @@ pub(crate) fn pin_to_cpu(cpu: usize) -> io::Result<()> {
 
 /// The CPUs this thread may run on.
 pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
+    cpus_of(0).map(|set| list(&set))
+}
+
+/// The CPUs that the process began with: its first thread is never pinned.
+pub(crate) fn cpus_of_process() -> io::Result<Vec<usize>> {
+    cpus_of(std::process::id() as libc::pid_t).map(|set| list(&set))
+}
+
+/// Lets this thread, which a pinned one started, run on all CPUs of the process.
+pub(crate) fn unpin() -> io::Result<()> {
+    let set = cpus_of(std::process::id() as libc::pid_t)?;
+    // SAFETY: `set` is a valid set of the size given; 0 is the calling thread.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) }).map(drop)
+}
+
+/// The CPUs of a thread; 0 is the calling one.
+fn cpus_of(thread: libc::pid_t) -> io::Result<libc::cpu_set_t> {
     // SAFETY: a cpu_set_t is plain bits, so zero is a value of it.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: `set` is a valid place of the size given; 0 is the calling thread.
-    check(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) })?;
+    // SAFETY: `set` is a valid place of the size given.
+    check(unsafe { libc::sched_getaffinity(thread, size_of::<libc::cpu_set_t>(), &raw mut set) })?;
+    Ok(set)
+}
+
+fn list(set: &libc::cpu_set_t) -> Vec<usize> {
     // SAFETY: every index is below the set's size.
-    Ok((0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
+    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, set) }).collect()
+}
+
+/// Lowers this thread's priority. On Linux a nice value is a thread's own: setpriority(2), "C library/kernel differences".
+pub(crate) fn give_way(nice: c_int) -> io::Result<()> {
+    // SAFETY: it takes no pointers; 0 is the calling thread.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
 }
 
 /// Sets a file's length.

@@ -14,6 +14,8 @@ const OFTEN: &[&str] = &[
     "consumer out of range",
     "topic deleted",
     "stranger",
+    "unreadable batch refused",
+    "batch checked beside the core",
     "outcome unknown",
     "batch sent again",
     "requests forwarded to another core",

@@ -59,6 +59,7 @@ pub const MUTANTS: &[Mutant] = &[
     // The broker.
     mutant("ack-before-commit", "a disk ack is given as soon as the batch is in memory", "1 acked"),
     mutant("bypass-acked-early", "a large batch is acknowledged before its mark is durable", "1 acked"),
+    mutant("records-unchecked", "a batch is appended whatever its records are", "6 recovery"),
     mutant("credit-gap", "a subscription that used up its credit goes on at the end of the log", "5 order"),
     mutant("forwarded-backwards", "requests from another core are served newest first", "5 order"),
     mutant("topic-answered-early", "a topic is made known before the metadata file names it", "1 acked"),

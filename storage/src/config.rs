@@ -39,6 +39,8 @@ pub struct PartitionConfig {
     pub segment_bytes: u64,
     /// The largest batch that is appended, header included.
     pub max_batch_bytes: u32,
+    /// What the records of a compressed batch may unpack to.
+    pub max_decompressed_bytes: u32,
     /// Whole segments go, oldest first, while those behind them have this many bytes; none: no limit.
     pub retention_bytes: Option<u64>,
     /// A segment goes when all its records are older, by their own timestamps; none: they stay for ever.
@@ -51,6 +53,7 @@ impl Default for PartitionConfig {
             ack: TopicAck::Disk,
             segment_bytes: limits::DEFAULT_SEGMENT_BYTES,
             max_batch_bytes: ringlog_protocol::limits::DEFAULT_MAX_BATCH_BYTES as u32,
+            max_decompressed_bytes: ringlog_protocol::limits::MAX_DECOMPRESSED_BYTES as u32,
             retention_bytes: None,
             retention_ms: None,
         }

@@ -314,30 +314,33 @@ impl Store {
     ///
     /// The batch's header is checked, its CRC in the same pass as the copy into log memory. Base offset and leader epoch
     /// are assigned. After [`AppendError::Full`], wait for a [`Store::room`] that was made before the append.
+    ///
+    /// Records are not looked into: [`Store::check`] comes first where they come from outside.
     pub fn append(&self, partition: &Rc<Partition>, batch: &[u8]) -> Result<Appended, AppendError> {
         let header = self.check(partition, batch)?;
-        self.append_copy(partition, batch, &header)
+        self.append_checked(partition, batch, &header)
     }
 
-    /// The same for a batch in memory of its own, behind [`ENVELOPE_BYTES`] bytes that belong to nobody. Aligned as
+    /// The same as [`Store::append_checked`] for a batch in memory of its own, behind [`ENVELOPE_BYTES`] bytes that belong to nobody. Aligned as
     /// [`ringlog_reactor::aligned`] makes it, and with room up to a block's end, a large batch is not copied: its memory is
     /// taken.
     pub fn append_owned(
         &self,
         partition: &Rc<Partition>,
         memory: &mut BytesMut,
+        header: &BatchHeader,
     ) -> Result<Appended, AppendError> {
-        let header = self.check(partition, &memory[ENVELOPE_BYTES..])?;
         let bytes = memory.len() - ENVELOPE_BYTES;
         if bytes < self.inner.config.bypass_bytes || !bulk::is_adoptable(memory) {
-            return self.append_copy(partition, &memory[ENVELOPE_BYTES..], &header);
+            return self.append_checked(partition, &memory[ENVELOPE_BYTES..], header);
         }
-        self.inner.adopt(partition, memory, &header)?;
-        Ok(self.appended(&header, bytes, None))
+        self.inner.adopt(partition, memory, header)?;
+        Ok(self.appended(header, bytes, None))
     }
 
-    /// Checks all but the CRC, and gives the batch its offsets.
-    fn check(&self, partition: &Rc<Partition>, batch: &[u8]) -> Result<BatchHeader, AppendError> {
+    /// Checks the header, and gives the batch the offsets that it has if it is the next to be appended. Pass the result to
+    /// [`Store::append_checked`] or [`Store::append_owned`] before anything else is awaited.
+    pub fn check(&self, partition: &Rc<Partition>, batch: &[u8]) -> Result<BatchHeader, AppendError> {
         let inner = &*self.inner;
         inner.check_appendable()?;
         partition.check_appendable()?;
@@ -357,7 +360,8 @@ impl Store {
         }
     }
 
-    fn append_copy(
+    /// The same for a batch whose header [`Store::check`] gave.
+    pub fn append_checked(
         &self,
         partition: &Rc<Partition>,
         batch: &[u8],

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::{Bytes, BytesMut};
 use ringlog_client::probe::SessionProbe;
 use ringlog_protocol::batch::{
-    BatchBuilder, BatchHeader, RecordIter, records_section, split_batches, verify_crc,
+    BatchBuilder, BatchHeader, RecordIter, check_records, records_section, split_batches, verify_crc,
 };
 use ringlog_protocol::messages::{Delivery, Produced};
 use ringlog_protocol::{Ack, Kind, encode_into, encode_with_payload, split_frame};
@@ -125,8 +125,11 @@ fn append(count: u64, records: usize) {
             counted_by_callgrind(&mut || {
                 let (frame, _) = split_frame(&request).expect("a good frame").expect("a whole frame");
                 assert_eq!(Ack::from_flags(frame.header.flags), Some(Ack::Disk));
+                let header = store.check(&partition, frame.payload).expect("a good header");
+                let walked = check_records(&header, records_section(frame.payload), usize::MAX);
+                assert!(walked.is_ok(), "good records");
                 last = store
-                    .append(&partition, frame.payload)
+                    .append_checked(&partition, frame.payload, &header)
                     .expect("there is room")
                     .commit
                     .expect("small batches go through the journal");

@@ -15,7 +15,7 @@ use ringlog_reactor::sim::{SimDisk, Simulation};
 use ringlog_reactor::{Notify, fs, sleep, spawn, timeout};
 use ringlog_storage::{AppendError, Appended, Partition, PartitionId, Store, StoreStats};
 
-use super::{Broker, Started, batch, in_memory, owned, patched, read_all, spec};
+use super::{Broker, Started, append_owned, batch, in_memory, owned, patched, read_all, spec};
 
 pub const PARTITIONS: u32 = 5;
 /// The partition whose topic is acknowledged in memory.
@@ -158,7 +158,7 @@ async fn append(store: &Store, partition: &Rc<Partition>, batch: &[u8], copied: 
         let room = store.room();
         let appended = match copied {
             true => store.append(partition, batch),
-            false => store.append_owned(partition, &mut memory),
+            false => append_owned(store, partition, &mut memory),
         };
         match appended {
             Ok(appended) => return Some(appended),

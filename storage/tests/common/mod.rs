@@ -217,11 +217,21 @@ pub fn owned(batch: &[u8]) -> BytesMut {
     memory
 }
 
+/// Checks and appends a batch that lies in [`owned`] memory.
+pub fn append_owned(
+    store: &Store,
+    partition: &Rc<Partition>,
+    memory: &mut BytesMut,
+) -> Result<Appended, AppendError> {
+    let header = store.check(partition, &memory[ENVELOPE_BYTES..])?;
+    store.append_owned(partition, memory, &header)
+}
+
 pub async fn append_owned_with_room(store: &Store, partition: &Rc<Partition>, batch: &[u8]) -> Appended {
     let mut memory = owned(batch);
     loop {
         let room = store.room();
-        match store.append_owned(partition, &mut memory) {
+        match append_owned(store, partition, &mut memory) {
             Ok(appended) => return appended,
             Err(AppendError::Full | AppendError::DiskFull) => room.await,
             Err(error) => panic!("append failed: {error}"),
