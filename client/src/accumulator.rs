@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ringlog_protocol::Ack;
 use ringlog_protocol::batch::{BatchBuilder, Compression, Header};
+use ringlog_protocol::limits::MAX_BATCH_BYTES;
 use ringlog_protocol::partitioner::partition_for_key;
 use ringlog_reactor::Instant;
 
@@ -34,6 +35,7 @@ pub(crate) struct ProducerSettings {
     pub buffer_bytes: usize,
     pub delivery_timeout: Duration,
     pub max_in_flight: usize,
+    pub stop_on_failure: bool,
 }
 
 /// The shared part of one producer.
@@ -43,8 +45,8 @@ pub(crate) struct Accumulator {
     /// The topic's number: another topic of the same name has another one.
     pub topic_id: u64,
     pub settings: ProducerSettings,
-    /// The largest batch that the broker takes for this topic.
-    max_batch_bytes: usize,
+    /// The largest batch that the broker takes for this topic, compressed as it is sent.
+    pub max_batch_bytes: usize,
     state: Mutex<State>,
 }
 
@@ -53,6 +55,8 @@ struct State {
     partitions: Vec<Queue>,
     dirty: Vec<u32>,
     told: bool,
+    /// The bound of `usual_bytes`: one large record must not make every batch after it begin large.
+    most_usual_bytes: usize,
     /// Where records without a key go until their batch is closed.
     sticky: u32,
     used_bytes: usize,
@@ -149,6 +153,7 @@ impl Accumulator {
             partitions: (0..partitions).map(|_| Queue::default()).collect(),
             dirty: Vec::new(),
             told: false,
+            most_usual_bytes: settings.batch_bytes,
             sticky: sticky % partitions.max(1),
             used_bytes: 0,
             waiting: VecDeque::new(),
@@ -225,11 +230,16 @@ impl Accumulator {
             let joined_bytes = measure(&open.builder, timestamp_ms, &record);
             (joined_bytes <= self.settings.batch_bytes).then(|| joined_bytes - open.builder.len())
         });
-        let alone = BatchBuilder::new(self.max_batch_bytes);
+        // A batch of several is within `batch_bytes` before compression; one large record may get small enough by it.
+        let alone_limit = match self.settings.compression {
+            Compression::None => self.max_batch_bytes,
+            _ => self.max_batch_bytes.max(MAX_BATCH_BYTES),
+        };
+        let alone = BatchBuilder::new(alone_limit);
         let needed = growth.unwrap_or_else(|| measure(&alone, timestamp_ms, &record));
         // One that joins is within `batch_bytes`, which is no more than this.
-        if growth.is_none() && needed > self.max_batch_bytes {
-            return Admission::Refused(SendError::TooLarge { bytes: needed, limit: self.max_batch_bytes });
+        if growth.is_none() && needed > alone_limit {
+            return Admission::Refused(SendError::TooLarge { bytes: needed, limit: alone_limit });
         }
         if state.used_bytes > 0 && state.used_bytes + needed > self.settings.buffer_bytes {
             return Admission::Full(record);
@@ -420,7 +430,7 @@ impl State {
     fn take_open(&mut self, partition: u32) -> Option<Filling> {
         let queue = &mut self.partitions[partition as usize];
         let filling = queue.open.take()?;
-        queue.usual_bytes = filling.builder.len();
+        queue.usual_bytes = filling.builder.len().min(self.most_usual_bytes);
         if partition == self.sticky {
             self.sticky = (self.sticky + 1) % self.partitions.len() as u32;
         }

@@ -49,10 +49,11 @@ impl Admin {
     /// Which offset a position of a partition means now. For a time it is that of the first batch that can hold such a record.
     pub async fn offsets(&self, topic: &str, partition: u32, at: Position) -> Result<OffsetInfo, AdminError> {
         let topic = Arc::from(topic);
-        let (topic_id, found) =
+        let (opened, found) =
             self.line.request(|reply| Command::Offsets { topic, partition, at, reply }).await?;
         Ok(OffsetInfo {
-            topic_id,
+            topic_id: opened.topic_id,
+            quarantined: opened.quarantined,
             offset: found.offset,
             timestamp_ms: (found.timestamp >= 0).then_some(found.timestamp),
             start_offset: found.start_offset,
@@ -123,6 +124,8 @@ pub struct PartitionInfo {
 pub struct OffsetInfo {
     /// The topic's number: the offsets mean nothing in another topic of the same name.
     pub topic_id: u64,
+    /// The partition is damaged and takes no records; what is sound of it can be read.
+    pub quarantined: bool,
     /// The offset.
     pub offset: i64,
     /// For a time that was found, the largest timestamp of the batch at `offset`, in Unix milliseconds.

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
+
+use ringlog_reactor::{Instant, now};
 
 /// A thread that waits. The flag tells a wake-up that is meant for this wait from others that unpark the thread.
 struct Unparker {
@@ -29,19 +32,37 @@ impl Wake for Unparker {
 /// Every future of this crate can be waited for in this way; no runtime is needed. Do not call it from
 /// inside an async task: it blocks that task's whole thread.
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    wait(future, None).expect("without a time-out it waits until the future is ready")
+}
+
+/// As [`block_on`], but waits at most for `timeout`. `None`: the time has passed, and the future was dropped.
+pub fn block_on_timeout<F: Future>(timeout: Duration, future: F) -> Option<F::Output> {
+    wait(future, Some(timeout))
+}
+
+fn wait<F: Future>(future: F, timeout: Option<Duration>) -> Option<F::Output> {
     let unparker = Arc::new(Unparker { thread: thread::current(), woken: AtomicBool::new(false) });
     let waker = Waker::from(Arc::clone(&unparker));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
+    // What the first look at the future takes is not waited.
+    let mut deadline: Option<Instant> = None;
     loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            // A wake-up between the look at the flag and the park is not lost: unpark leaves a token that makes park return at once.
-            Poll::Pending => {
-                while !unparker.woken.swap(false, Ordering::Acquire) {
-                    thread::park();
-                }
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        // A wake-up between the look at the flag and the park is not lost: unpark leaves a token that makes park return at once.
+        while !unparker.woken.swap(false, Ordering::Acquire) {
+            let Some(timeout) = timeout else {
+                thread::park();
+                continue;
+            };
+            let now = now();
+            let deadline = *deadline.get_or_insert(now + timeout);
+            if deadline <= now {
+                return None;
             }
+            thread::park_timeout(deadline - now);
         }
     }
 }
@@ -49,6 +70,13 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_out_ends_a_wait_and_not_what_is_ready() {
+        let never = std::future::pending::<()>();
+        assert_eq!(block_on_timeout(Duration::from_millis(1), never), None);
+        assert_eq!(block_on_timeout(Duration::ZERO, std::future::ready(7)), Some(7));
+    }
 
     #[test]
     fn a_future_that_another_thread_completes_is_waited_for() {

@@ -1,10 +1,12 @@
 //! The entrance: a client is a handle to one driver, which owns all connections.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Admin;
 use crate::command::{Command, Line};
+use crate::connection::{ConnectionEvent, Connections, Listener};
 use crate::consumer::ConsumerBuilder;
 use crate::driver;
 use crate::driver::runtime::Driver;
@@ -50,7 +52,7 @@ impl Client {
 }
 
 /// Settings of a client.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "call connect() to get the client"]
 pub struct ClientBuilder {
     client_id: String,
@@ -58,6 +60,13 @@ pub struct ClientBuilder {
     request_timeout: Duration,
     driver: Driver,
     spin: Duration,
+    listener: Option<Listener>,
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder").field("client_id", &self.client_id).finish_non_exhaustive()
+    }
 }
 
 impl Default for ClientBuilder {
@@ -68,6 +77,7 @@ impl Default for ClientBuilder {
             request_timeout: limits::DEFAULT_REQUEST_TIMEOUT,
             driver: Driver::default(),
             spin: Duration::ZERO,
+            listener: None,
         }
     }
 }
@@ -104,6 +114,16 @@ impl ClientBuilder {
         self
     }
 
+    /// Calls `listener` when a connection is lost and when there is one again: for logs and health checks, since the client connects
+    /// again by itself. It runs where the connections live, and must not block.
+    pub fn on_connection_event(
+        mut self,
+        listener: impl Fn(&ConnectionEvent) + Send + Sync + 'static,
+    ) -> Self {
+        self.listener = Some(Arc::new(listener));
+        self
+    }
+
     /// Starts the driver and connects: to the first address that answers, once each.
     ///
     /// Host names are looked up by the system's resolver, on a thread of its own.
@@ -123,6 +143,7 @@ impl ClientBuilder {
             client_id,
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
+            connections: Connections::new(self.listener),
         };
         let line = driver::runtime::start(self.driver, self.spin, config)?;
         line.request(|reply| Command::Connect { reply }).await?;

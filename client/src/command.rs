@@ -9,10 +9,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringlog_protocol::messages::{ListOffsetsReply, Position, TopicMetadata};
+use ringlog_protocol::messages::{ListOffsetsReply, Opened, Position, TopicMetadata};
 use ringlog_reactor::mailbox;
 
 use crate::accumulator::ProducerSettings;
+use crate::consumer::OffsetReset;
 use crate::doorbell::Doorbell;
 use crate::error::{AdminError, ConnectError, OpenError};
 use crate::inbox::Reading;
@@ -50,7 +51,7 @@ pub(crate) enum Command {
         topic: Arc<str>,
         partition: u32,
         at: Position,
-        reply: Reply<(u64, ListOffsetsReply), AdminError>,
+        reply: Reply<(Opened, ListOffsetsReply), AdminError>,
     },
     OpenProducer {
         topic: Arc<str>,
@@ -79,6 +80,7 @@ pub(crate) struct ConsumerPlan {
     pub from: Position,
     /// The topic must have this number.
     pub topic_id: Option<u64>,
+    pub reset: OffsetReset,
     /// Where single partitions begin, if not at `from`.
     pub offsets: Vec<(u32, i64)>,
     pub prefetch_bytes: usize,

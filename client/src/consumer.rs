@@ -18,6 +18,18 @@ use crate::limits;
 use crate::record::{ConsumedBatch, ConsumedRecord};
 use crate::unpack::unpack;
 
+/// Where a consumer goes on when its next offset is not in the log (Kafka's `auto.offset.reset`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OffsetReset {
+    /// Nowhere: the partition ends with [`ConsumeError::OffsetOutOfRange`].
+    #[default]
+    Error,
+    /// With the oldest record there is.
+    Earliest,
+    /// With what comes from now on.
+    Latest,
+}
+
 /// Settings of a consumer that is about to be built; from [`Client::consumer`](crate::Client::consumer).
 #[derive(Clone, Debug)]
 #[must_use = "call build() to get the consumer"]
@@ -33,6 +45,7 @@ impl ConsumerBuilder {
             partitions: None,
             from: Position::End,
             topic_id: None,
+            reset: OffsetReset::Error,
             offsets: Vec::new(),
             prefetch_bytes: limits::DEFAULT_PREFETCH_BYTES,
             reading: Reading::default(),
@@ -63,6 +76,13 @@ impl ConsumerBuilder {
     /// [`build`](ConsumerBuilder::build) fails with [`OpenError::TopicRecreated`].
     pub fn topic_id(mut self, id: u64) -> Self {
         self.plan.topic_id = Some(id);
+        self
+    }
+
+    /// What to do when the next offset is not in the log, because retention has removed it or the log ends before it; default
+    /// [`OffsetReset::Error`].
+    pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.plan.reset = reset;
         self
     }
 

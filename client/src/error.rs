@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ringlog_protocol::limits::MAX_BATCH_BYTES;
 use thiserror::Error;
 
 pub use ringlog_protocol::ErrorCode;
@@ -22,7 +23,7 @@ pub struct Refusal {
 /// No connection to a broker could be made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConnectError {
-    /// An address is not `HOST:PORT`, or its host name has no address.
+    /// An address is not `HOST:PORT`.
     #[error(
         "`{address}` is not an address of a broker: {reason}; write HOST:PORT, for example 127.0.0.1:7171"
     )]
@@ -30,6 +31,14 @@ pub enum ConnectError {
         /// The address as it was given.
         address: Arc<str>,
         /// Why it cannot be used.
+        reason: Arc<str>,
+    },
+    /// The host name of an address could not be looked up.
+    #[error("the host of `{address}` is not known: {reason}")]
+    UnknownHost {
+        /// The address as it was given.
+        address: Arc<str>,
+        /// What the resolver said.
         reason: Arc<str>,
     },
     /// No address was given.
@@ -94,7 +103,7 @@ impl ConnectError {
     /// True when trying again later may succeed without a change of configuration.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::NoBroker { .. } | Self::NoAnswer { .. } => true,
+            Self::NoBroker { .. } | Self::NoAnswer { .. } | Self::UnknownHost { .. } => true,
             Self::Refused { refusal, .. } => refusal.retryable,
             _ => false,
         }
@@ -240,7 +249,7 @@ impl From<AdminError> for OpenError {
 pub enum SendError {
     /// The record alone is larger than a batch may be.
     #[error(
-        "the record has {bytes} bytes, and a batch may have {limit}; split it, or raise the topic's max.message.bytes"
+        "the record has {bytes} bytes, and a batch may have {limit}; {}", way_out(*limit)
     )]
     TooLarge {
         /// The record's size in a batch of its own.
@@ -259,6 +268,16 @@ pub enum SendError {
     /// The producer was closed, or its client's driver has ended.
     #[error("the producer is closed")]
     Closed,
+}
+
+/// What to do with a record that is too large. The setting belongs to a topic from its beginning.
+fn way_out(limit: usize) -> String {
+    match limit < MAX_BATCH_BYTES {
+        true => format!(
+            "split it, compress it, or send it to a topic that was created with a larger max.message.bytes (at most {MAX_BATCH_BYTES})"
+        ),
+        false => "split it: no topic takes more".to_owned(),
+    }
 }
 
 impl SendError {
@@ -321,6 +340,17 @@ pub enum DeliveryError {
         /// The broker's reason.
         refusal: Refusal,
     },
+    /// The record, alone in its batch, is larger than the topic takes, compressed too. It is not in the log.
+    #[error("the record has {bytes} bytes after compression, and a batch may have {limit}; {}", way_out(*limit))]
+    TooLarge {
+        /// The size of the batch, in bytes.
+        bytes: usize,
+        /// The limit for a batch, in bytes.
+        limit: usize,
+    },
+    /// Of a producer that stops at a failure: a record before this one in its partition failed, and this one was not sent.
+    #[error("the record was not sent, because one before it in its partition failed")]
+    NotSent,
     /// The batch could not be compressed; the record is not in the log.
     #[error("the batch could not be compressed: {reason}")]
     Compression {
@@ -336,7 +366,7 @@ impl DeliveryError {
     /// True when the record is certainly not in the log and sending it again may succeed.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::TimedOut { .. } | Self::Overtaken { .. } => true,
+            Self::TimedOut { .. } | Self::Overtaken { .. } | Self::NotSent => true,
             Self::Refused(refusal) => refusal.retryable,
             _ => false,
         }

@@ -35,6 +35,7 @@ mod admin;
 mod block_on;
 mod client;
 mod command;
+mod connection;
 mod consumer;
 mod delivery;
 mod doorbell;
@@ -51,9 +52,10 @@ mod session;
 mod unpack;
 
 pub use admin::{Admin, CreateTopicBuilder, OffsetInfo, PartitionInfo, TopicInfo};
-pub use block_on::block_on;
+pub use block_on::{block_on, block_on_timeout};
 pub use client::{Client, ClientBuilder};
-pub use consumer::{Batches, Consumer, ConsumerBuilder};
+pub use connection::ConnectionEvent;
+pub use consumer::{Batches, Consumer, ConsumerBuilder, OffsetReset};
 pub use delivery::{Acked, Delivery};
 pub use driver::runtime::Driver;
 pub use error::{

@@ -39,6 +39,7 @@ impl ProducerBuilder {
             buffer_bytes: limits::DEFAULT_BUFFER_BYTES,
             delivery_timeout: limits::DEFAULT_DELIVERY_TIMEOUT,
             max_in_flight: limits::DEFAULT_MAX_IN_FLIGHT,
+            stop_on_failure: false,
         };
         Self { line, topic: Arc::from(topic), settings }
     }
@@ -84,6 +85,16 @@ impl ProducerBuilder {
     /// one, a batch that the broker refused for now fails instead of being resent if a later one was accepted meanwhile.
     pub fn max_in_flight(mut self, batches: usize) -> Self {
         self.settings.max_in_flight = batches;
+        self
+    }
+
+    /// Whether a partition's first failure is its last: what comes after it in that partition then fails with
+    /// [`DeliveryError::NotSent`], so that what is in the log is a prefix of what was sent, but for the failed batch itself where its
+    /// outcome is unknown. One batch of a partition is on its way at a time then, whatever `max_in_flight` says, since a later one could be
+    /// taken when an earlier one is refused. Default no: each record has its own outcome, and what comes after one that failed is still
+    /// sent, as with Kafka's producer without idempotence.
+    pub fn stop_on_failure(mut self, stop: bool) -> Self {
+        self.settings.stop_on_failure = stop;
         self
     }
 

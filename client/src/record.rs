@@ -47,6 +47,12 @@ impl Record {
         self
     }
 
+    /// Adds a header without a value, which is another thing than an empty value.
+    pub fn null_header(mut self, name: impl Into<String>) -> Self {
+        self.headers.push(Header { name: name.into(), value: None });
+        self
+    }
+
     /// Sets the time of the event, in Unix milliseconds; without it the time of `send` is taken.
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
         self.timestamp_ms = Some(timestamp_ms);

@@ -40,8 +40,14 @@ fn corpus() -> Vec<Vec<u8>> {
         unknown: names.clone(),
     };
     let create = CreateTopic { name: "a name of its own".into(), partitions: 2, config: a_topic("x").config };
-    let opened =
-        Opened { topic_id: 1, start_offset: 2, high_watermark: 3, max_batch_bytes: 4, ack: Ack::Disk };
+    let opened = Opened {
+        topic_id: 1,
+        start_offset: 2,
+        high_watermark: 3,
+        max_batch_bytes: 4,
+        ack: Ack::Disk,
+        quarantined: true,
+    };
     let fetch = Fetch { offset: 1, max_bytes: 2, min_bytes: 3, max_wait_ms: 4 };
     let subscribe = Subscribe { from: Position::Offset(5), credit_bytes: 6 };
     let subscribed = Subscribed { next_offset: 1, start_offset: 2, high_watermark: 3 };

@@ -288,11 +288,20 @@ fn open_is_laid_out_as_the_page_says() {
     assert_eq!(page.string(page.root), "ninebytes");
     assert_eq!(page.u32(page.root + 8), 4);
 
-    let opened =
-        Opened { topic_id: 1, start_offset: 2, high_watermark: 3, max_batch_bytes: 4, ack: Ack::Disk };
-    let page = by_the_page(Kind::Opened, &opened, 29);
+    let opened = Opened {
+        topic_id: 1,
+        start_offset: 2,
+        high_watermark: 3,
+        max_batch_bytes: 4,
+        ack: Ack::Disk,
+        quarantined: true,
+    };
+    let page = by_the_page(Kind::Opened, &opened, 30);
     assert_eq!([0, 8, 16].map(|at| page.i64(page.root + at)), [1, 2, 3]);
-    assert_eq!((page.u32(page.root + 24), page.u8(page.root + 28)), (4, Ack::Disk.flags()));
+    assert_eq!(
+        (page.u32(page.root + 24), page.u8(page.root + 28), page.u8(page.root + 29)),
+        (4, Ack::Disk.flags(), 1)
+    );
 }
 
 #[test]

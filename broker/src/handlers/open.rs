@@ -40,6 +40,7 @@ pub fn handle(shard: &Shard, session: &Session, frame: &Frame<'_>) {
         high_watermark: partition.high_watermark(),
         max_batch_bytes: partition.spec().config.max_batch_bytes,
         ack: wire_ack(partition.spec().config.ack),
+        quarantined: partition.quarantined().is_some(),
     };
     match session.open(partition) {
         Some(handle) => session.reply(Kind::Opened, request, handle, &opened),

@@ -24,6 +24,7 @@ fn accumulator(buffer_bytes: usize, linger: Duration) -> Arc<Accumulator> {
         buffer_bytes,
         delivery_timeout: Duration::from_secs(60),
         max_in_flight: 5,
+        stop_on_failure: false,
     };
     Accumulator::new(Arc::from("orders"), 1, 2, settings, 10_000, 0)
 }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringlog_protocol::Kind;
 use ringlog_protocol::batch::{BatchHeader, RecordIter};
 use ringlog_protocol::messages::{
-    CreateTopic, DeleteTopic, Fetch, ListOffsets, ListOffsetsReply, Position, TopicMetadata,
+    CreateTopic, DeleteTopic, Fetch, ListOffsets, ListOffsetsReply, Opened, Position, TopicMetadata,
 };
+use ringlog_protocol::{ErrorCode, Kind};
 
 use super::link::{Link, Trouble, nonsense};
 use super::pool::Pool;
-use crate::error::AdminError;
+use crate::error::{AdminError, Refusal};
 use crate::session::Reply;
 use crate::unpack::section;
 
@@ -46,15 +46,26 @@ pub(crate) async fn topics(pool: &Arc<Pool>) -> Result<Vec<TopicMetadata>, Admin
     Ok(topics)
 }
 
-/// Which offset a position means, in the topic of which number.
+/// Which offset a position means, and what was said of the partition.
 pub(crate) async fn offsets(
     pool: &Arc<Pool>,
     topic: &Arc<str>,
     partition: u32,
     at: Position,
-) -> Result<(u64, ListOffsetsReply), AdminError> {
-    let first = look_up(pool, topic, partition, at).await;
-    let answer = match first {
+) -> Result<(Opened, ListOffsetsReply), AdminError> {
+    let answer = match look_up(pool, topic, partition, at).await {
+        // What is remembered of the topic is of one that is gone.
+        Err(
+            AdminError::TopicRecreated { .. }
+            | AdminError::UnknownTopic { .. }
+            | AdminError::UnknownPartition { .. }
+            | AdminError::Refused(Refusal {
+                code: ErrorCode::UnknownTopic | ErrorCode::UnknownPartition, ..
+            }),
+        ) => {
+            pool.forget_name(topic);
+            look_up(pool, topic, partition, at).await
+        }
         // Looking again does no harm, and the link may have been stale.
         Err(AdminError::OutcomeUnknown) => look_up(pool, topic, partition, at).await,
         answer => answer,
@@ -67,10 +78,8 @@ async fn look_up(
     topic: &Arc<str>,
     partition: u32,
     at: Position,
-) -> Result<(u64, ListOffsetsReply), AdminError> {
-    // A topic that was made again has other partitions than the one that is remembered.
-    let known = pool.fresh_topic(topic).await?;
-    let (_, link) = pool.route(topic, partition).await?;
+) -> Result<(Opened, ListOffsetsReply), AdminError> {
+    let (known, link) = pool.route(topic, partition).await?;
     let (handle, opened) = link.open_partition(topic, partition).await?;
     if opened.topic_id != known.id {
         link.close_partition(handle);
@@ -78,7 +87,7 @@ async fn look_up(
     }
     let found = ask_offset(&link, handle, at).await;
     link.close_partition(handle);
-    Ok((known.id, found?))
+    Ok((opened, found?))
 }
 
 async fn ask_offset(link: &Link, handle: u32, at: Position) -> Result<ListOffsetsReply, Trouble> {
@@ -142,7 +151,7 @@ async fn ask_once<B: ringlog_protocol::Body>(
 /// A refusal about the topic's name says which.
 fn by_name(error: AdminError, topic: &Arc<str>) -> AdminError {
     match error {
-        AdminError::Refused(refusal) if refusal.code == ringlog_protocol::ErrorCode::UnknownTopic => {
+        AdminError::Refused(refusal) if refusal.code == ErrorCode::UnknownTopic => {
             AdminError::UnknownTopic { topic: Arc::clone(topic) }
         }
         other => other,

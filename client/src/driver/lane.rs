@@ -5,13 +5,15 @@
 //! What it sends goes into the topic that the producer was built for: one that was deleted and made again is another topic, and what
 //! waits for the old one fails.
 //!
+//! A producer that stops at a failure has one batch on its way at a time, and once one has failed, nothing after it is sent: the log has a
+//! prefix of what the lane took.
+//!
 //! Invariant: whoever tells an open lane something serves it in the same call (`wake`), be it the engine with its handles locked or the
 //! link. So serving a lane comes back to neither: it puts bytes into the link's session, and settles batches.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ringlog_protocol::batch::Compression;
 use ringlog_protocol::{ErrorCode, codec};
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Instant, now};
@@ -22,7 +24,7 @@ use super::lock::Lock;
 use super::notify::Notify;
 use super::pool::Pool;
 use super::window::{Answer, Settled, Window};
-use crate::accumulator::{Accumulator, Batch, Take};
+use crate::accumulator::{Accumulator, Batch, ProducerSettings, Take};
 use crate::error::{AdminError, DeliveryError, Refusal};
 use crate::session::Reply;
 
@@ -43,6 +45,8 @@ struct State {
     reopen: bool,
     not_before: Option<Instant>,
     backoff: Backoff,
+    /// A batch failed, and the producer wants nothing after it to be sent.
+    stopped: bool,
     /// What stood in the way last.
     obstacle: Option<Arc<str>>,
     open: Option<(Arc<Link>, u32)>,
@@ -103,6 +107,10 @@ impl Lane {
     pub async fn run(self: Arc<Self>, pool: Arc<Pool>) {
         loop {
             self.wait_for_work().await;
+            if self.is_stopped() {
+                self.fail_waiting(&DeliveryError::NotSent);
+                continue;
+            }
             let patience = self.deadline().map_or(std::time::Duration::ZERO, |deadline| deadline - now());
             let opened = match pool.runtime.timeout(patience, self.open(&pool)).await {
                 Ok(opened) => opened,
@@ -210,6 +218,10 @@ impl Lane {
             }
         }
         self.expire(now);
+        if self.is_stopped() {
+            self.fail_waiting(&DeliveryError::NotSent);
+            return None;
+        }
         if self.state.lock().reopen {
             // What is on its way is answered first.
             return None;
@@ -217,13 +229,19 @@ impl Lane {
         if let Some(at) = self.state.lock().not_before.filter(|at| *at > now) {
             return Some(at);
         }
-        while self.state.lock().window.is_open(self.owner.settings.max_in_flight) {
+        let ProducerSettings { stop_on_failure, max_in_flight, .. } = self.owner.settings;
+        let max_in_flight = if stop_on_failure { 1 } else { max_in_flight };
+        while self.state.lock().window.is_open(max_in_flight) {
             let again = self.state.lock().window.take_again();
             let finished = match again {
                 Some(finished) => finished,
                 None => match self.owner.take(self.partition, now) {
-                    Take::Batch(batch) => match finish(batch, self.owner.settings.compression) {
+                    Take::Batch(batch) => match self.finish(batch) {
                         Some(finished) => finished,
+                        None if self.is_stopped() => {
+                            self.fail_waiting(&DeliveryError::NotSent);
+                            return None;
+                        }
                         None => continue,
                     },
                     Take::NotBefore(at) => return Some(at),
@@ -265,8 +283,32 @@ impl Lane {
         let mut settled = Settled::new();
         answer(&mut self.state.lock(), &mut settled);
         for (finished, result) in settled {
-            finished.batch.settle(result);
+            self.conclude(*finished.batch, result);
         }
+    }
+
+    /// Gives a batch its outcome.
+    fn conclude(&self, batch: Batch, result: Result<i64, DeliveryError>) {
+        if result.is_err() && self.owner.settings.stop_on_failure {
+            self.state.lock().stopped = true;
+        }
+        batch.settle(result);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.state.lock().stopped
+    }
+
+    /// Closes a batch. One that cannot be compressed, or stays too large, has failed.
+    fn finish(&self, mut batch: Box<Batch>) -> Option<Finished> {
+        let codec = self.owner.settings.compression;
+        let error = match batch.builder.finish(codec, |section| codec::compress(codec, section)) {
+            Ok(bytes) if bytes.len() <= self.owner.max_batch_bytes => return Some(Finished { batch, bytes }),
+            Ok(bytes) => DeliveryError::TooLarge { bytes: bytes.len(), limit: self.owner.max_batch_bytes },
+            Err(error) => DeliveryError::Compression { reason: error.to_string().into() },
+        };
+        self.conclude(*batch, Err(error));
+        None
     }
 
     /// Fails what has waited for too long.
@@ -285,13 +327,13 @@ impl Lane {
                     _ => break,
                 }
             };
-            expired.into_iter().for_each(|finished| finished.batch.settle(timed_out()));
+            expired.into_iter().for_each(|finished| self.conclude(*finished.batch, timed_out()));
         }
         // What is late does not linger any more.
         let all_linger_is_over = now + self.owner.settings.linger;
         while self.owner.oldest(self.partition).is_some_and(late) {
             let Take::Batch(batch) = self.owner.take(self.partition, all_linger_is_over) else { return };
-            batch.settle(timed_out());
+            self.conclude(*batch, timed_out());
         }
     }
 
@@ -300,11 +342,11 @@ impl Lane {
         loop {
             let again = self.state.lock().window.take_again();
             let Some(finished) = again else { break };
-            finished.batch.settle(Err(error.clone()));
+            self.conclude(*finished.batch, Err(error.clone()));
         }
         let all_linger_is_over = now() + self.owner.settings.linger;
         while let Take::Batch(batch) = self.owner.take(self.partition, all_linger_is_over) {
-            batch.settle(Err(error.clone()));
+            self.conclude(*batch, Err(error.clone()));
         }
     }
 
@@ -346,17 +388,6 @@ pub(crate) fn is_of_a_dead_handle(code: ErrorCode) -> bool {
 /// The broker has certainly not taken the batch, and may take it later.
 fn may_resend(refusal: &Refusal) -> bool {
     refusal.retryable || refusal.code == ErrorCode::UnknownHandle
-}
-
-/// Closes a batch. One that cannot be compressed has failed.
-fn finish(mut batch: Box<Batch>, codec: Compression) -> Option<Finished> {
-    match batch.builder.finish(codec, |section| codec::compress(codec, section)) {
-        Ok(bytes) => Some(Finished { batch, bytes }),
-        Err(error) => {
-            batch.settle(Err(DeliveryError::Compression { reason: error.to_string().into() }));
-            None
-        }
-    }
 }
 
 impl From<AdminError> for Obstacle {

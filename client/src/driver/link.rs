@@ -21,6 +21,7 @@ use super::lock::Lock;
 use super::notify::Notify;
 use super::runtime::Runtime;
 use super::subscription::Subscription;
+use crate::connection::Connections;
 use crate::error::{ConnectError, Refusal};
 use crate::limits;
 use crate::session::{Event, Reply, Session, SessionError};
@@ -56,7 +57,9 @@ pub(crate) enum End {
 }
 
 pub(crate) struct Link {
+    name: Arc<str>,
     address: SocketAddr,
+    connections: Connections,
     session: Lock<Session<Token>>,
     welcome: OnceLock<Welcome>,
     /// Why it never was welcomed.
@@ -102,7 +105,9 @@ impl Link {
                 ConnectError::NotABroker { address: Arc::clone(name), reason: error.to_string().into() }
             })?;
         let link = Arc::new(Self {
+            name: Arc::clone(name),
             address,
+            connections: config.connections.clone(),
             session: Lock::new(session),
             welcome: OnceLock::new(),
             failure: Lock::default(),
@@ -130,6 +135,11 @@ impl Link {
         let request_timeout = config.request_timeout;
         runtime.spawn(async move { watched.watch(&watching, request_timeout).await });
         Ok(Arc::clone(link))
+    }
+
+    /// The broker's address, as it was given.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The shard where it lives.
@@ -356,6 +366,9 @@ impl Link {
         if self.welcome.get().is_some() {
             reached("connection lost");
             tracing::info!(broker = %self.address, reason = %end, "the connection ended");
+            if !matches!(end, End::Unwanted) {
+                self.connections.lost(&self.name, &end);
+            }
         } else {
             *self.failure.lock() = Some(end);
         }

@@ -26,6 +26,7 @@ use ringlog_protocol::messages::{Position, TopicMetadata};
 
 use crate::accumulator::{Accumulator, ProducerSettings};
 use crate::command::{Command, ConsumerPlan, HandleId, Line, Orders};
+use crate::connection::Connections;
 use crate::doorbell::Doorbell;
 use crate::error::OpenError;
 use crate::inbox::Inbox;
@@ -44,6 +45,7 @@ pub(crate) struct DriverConfig {
     pub client_id: String,
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
+    pub connections: Connections,
 }
 
 pub(crate) struct Engine {
@@ -177,7 +179,7 @@ impl Engine {
             .enumerate()
             .map(|(place, partition)| {
                 let from = offsets.get(partition).map_or(plan.from, |offset| Position::Offset(*offset));
-                Subscription::new(Arc::clone(&shared), place, *partition, from)
+                Subscription::new(Arc::clone(&shared), place, *partition, from, plan.reset)
             })
             .collect();
         let consumer = Consumer { shared: Arc::clone(&shared), subscriptions: subscriptions.clone() };

@@ -120,6 +120,7 @@ impl Pool {
         slot.attempt = None;
         slot.not_before = Some(now() + slot.backoff.next_pause());
         let Ok(link) = result else { return };
+        self.config.connections.made(link.name());
         slot.connected_at = Some(now());
         slot.link = Some(Arc::clone(link));
         // Who asked for any shard got a particular one.
@@ -148,7 +149,7 @@ impl Pool {
 
     async fn connect_to(&self, name: &Arc<str>, shard: Option<u32>) -> Result<Arc<Link>, ConnectError> {
         let limit = self.config.connect_timeout;
-        let mut failure = bad_address(name, "the host name has no address");
+        let mut failure = unknown_host(name, "it has no address");
         for address in resolve(name).await? {
             let opening = Link::open(&self.runtime, &self.config, name, address, shard);
             let opened = self.runtime.timeout(limit, opening).await;
@@ -274,9 +275,15 @@ async fn resolve(name: &Arc<str>) -> Result<Vec<SocketAddr>, ConnectError> {
         Ok(_) => found.recv_async().await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())),
         Err(error) => Err(error),
     };
-    found.map_err(|error| bad_address(name, &error.to_string()))
+    found.map_err(|error| match error.kind() {
+        // Not even HOST:PORT.
+        io::ErrorKind::InvalidInput => {
+            ConnectError::BadAddress { address: Arc::clone(name), reason: error.to_string().into() }
+        }
+        _ => unknown_host(name, &error.to_string()),
+    })
 }
 
-fn bad_address(name: &Arc<str>, reason: &str) -> ConnectError {
-    ConnectError::BadAddress { address: Arc::clone(name), reason: Arc::from(reason) }
+fn unknown_host(name: &Arc<str>, reason: &str) -> ConnectError {
+    ConnectError::UnknownHost { address: Arc::clone(name), reason: Arc::from(reason) }
 }

@@ -20,6 +20,7 @@ use super::link::{Link, Trouble, nonsense};
 use super::lock::Lock;
 use super::notify::Notify;
 use super::pool::Pool;
+use crate::consumer::OffsetReset;
 use crate::error::{AdminError, ConsumeError, Refusal};
 use crate::inbox::{Inbox, Received};
 use crate::session::Reply;
@@ -28,6 +29,7 @@ pub(crate) struct Subscription {
     inbox: Arc<Inbox>,
     place: usize,
     partition: u32,
+    reset: OffsetReset,
     changed: Notify,
     state: Lock<State>,
 }
@@ -52,14 +54,20 @@ enum Stop {
 }
 
 impl Subscription {
-    pub fn new(inbox: Arc<Inbox>, place: usize, partition: u32, from: Position) -> Arc<Self> {
+    pub fn new(
+        inbox: Arc<Inbox>,
+        place: usize,
+        partition: u32,
+        from: Position,
+        reset: OffsetReset,
+    ) -> Arc<Self> {
         match from {
             Position::Offset(offset) => inbox.begin_at(place, offset, None),
             Position::Time(time_ms) => inbox.begin_at(place, 0, Some(time_ms)),
             Position::Begin | Position::End => {}
         }
         let state = Lock::new(State { next: from, last: None, refused: None, bad: None });
-        Arc::new(Self { inbox, place, partition, changed: Notify::new(), state })
+        Arc::new(Self { inbox, place, partition, reset, changed: Notify::new(), state })
     }
 
     /// The application took something, or the link has changed.
@@ -276,6 +284,23 @@ impl Subscription {
         }
     }
 
+    /// The next offset is not in the log.
+    fn out_of_range(&self, refusal: Refusal) -> Stop {
+        let partition = self.partition;
+        let from = match self.reset {
+            OffsetReset::Error => return Stop::Failed(ConsumeError::OffsetOutOfRange { partition, refusal }),
+            OffsetReset::Earliest => Position::Begin,
+            OffsetReset::Latest => Position::End,
+        };
+        let topic = &*self.inbox.topic;
+        tracing::warn!(topic, partition, %refusal, policy = ?self.reset, "the offset was reset");
+        let mut state = self.state.lock();
+        (state.next, state.last) = (from, None);
+        drop(state);
+        self.inbox.begin_at(self.place, 0, None);
+        Stop::Again(true)
+    }
+
     fn recreated(&self) -> ConsumeError {
         ConsumeError::TopicRecreated { topic: Arc::clone(&self.inbox.topic), partition: self.partition }
     }
@@ -288,9 +313,7 @@ impl Subscription {
                 _ if refusal.retryable => Stop::Again(true),
                 // The handle died with its topic, or with a connection: opening it again tells.
                 ErrorCode::UnknownHandle | ErrorCode::UnknownSubscription => Stop::Again(true),
-                ErrorCode::OffsetOutOfRange => {
-                    Stop::Failed(ConsumeError::OffsetOutOfRange { partition, refusal })
-                }
+                ErrorCode::OffsetOutOfRange => self.out_of_range(refusal),
                 ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => Stop::Failed(gone()),
                 _ => Stop::Failed(ConsumeError::Refused { partition, refusal }),
             },
@@ -323,7 +346,7 @@ mod tests {
     #[test]
     fn a_batch_that_reaches_back_into_what_was_received_tells_of_a_lost_log() {
         let inbox = Inbox::new(Arc::from("orders"), 1, &[0], 1 << 20, Reading::default());
-        let subscription = Subscription::new(inbox, 0, 0, Position::Offset(2));
+        let subscription = Subscription::new(inbox, 0, 0, Position::Offset(2), OffsetReset::Error);
         subscription.deliver(&batch(0, 4));
         assert_eq!(subscription.state.lock().bad, None, "the first may begin before the wanted offset");
         subscription.deliver(&batch(0, 4));

@@ -43,8 +43,14 @@ fn answers() -> Vec<Bytes> {
         config: vec![("retention.ms".into(), "1".into())],
     };
     let metadata = MetadataReply { shards: 2, topics: vec![topic.clone()], unknown: vec!["none".into()] };
-    let opened =
-        Opened { topic_id: 1, start_offset: 2, high_watermark: 3, max_batch_bytes: 4, ack: Ack::Disk };
+    let opened = Opened {
+        topic_id: 1,
+        start_offset: 2,
+        high_watermark: 3,
+        max_batch_bytes: 4,
+        ack: Ack::Disk,
+        quarantined: true,
+    };
     let fetched = Fetched { start_offset: 0, high_watermark: 9 };
     let listed = ListOffsetsReply { offset: 1, timestamp: -1, start_offset: 3, high_watermark: 4 };
     let subscribed = Subscribed { next_offset: 0, start_offset: 0, high_watermark: 9 };

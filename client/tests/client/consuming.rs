@@ -1,12 +1,14 @@
 //! Consumers against a broker that misbehaves by script.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ringlog_client::{
-    Client, ConsumeError, ConsumedRecord, Consumer, ConsumerBuilder, ErrorCode, OpenError, Position, block_on,
+    Client, ConnectionEvent, ConsumeError, ConsumedRecord, Consumer, ConsumerBuilder, ErrorCode, OffsetReset,
+    OpenError, Position, block_on,
 };
 use ringlog_protocol::Kind;
 use ringlog_protocol::batch::{BatchBuilder, Header};
@@ -368,4 +370,49 @@ fn offsets_that_were_kept_with_the_topics_number_are_not_used_in_another_topic()
     broker.make_topic_again();
     let error = build().err();
     assert_eq!(error, Some(OpenError::TopicRecreated { topic: "orders".into() }));
+}
+
+#[test]
+fn a_reset_goes_on_at_the_oldest_or_at_the_end_when_the_offset_is_not_in_the_log() {
+    for (reset, expected) in [(OffsetReset::Earliest, 0), (OffsetReset::Latest, 3)] {
+        let broker = FakeBroker::start(1, |seen| match (seen.kind, seen.nth) {
+            (Kind::Subscribe, 0) => Verdict::Refuse(ErrorCode::OffsetOutOfRange),
+            _ => Verdict::Serve,
+        });
+        (0..3).for_each(|n| broker.push(0, batch([n], 0)));
+        let mut consumer =
+            consumer(&broker, |builder| builder.from(Position::Offset(99)).offset_reset(reset));
+        while broker.seen(Kind::Subscribe).len() < 2 {
+            std::thread::yield_now();
+        }
+        broker.push(0, batch([3], 0));
+        assert_eq!(next(&mut consumer).offset, expected);
+    }
+}
+
+#[test]
+fn a_lost_connection_is_told_once_and_so_is_its_return() {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&events);
+    let broker = FakeBroker::start(1, |_| Verdict::Serve);
+    let builder = Client::builder()
+        .on_connection_event(move |event| told.lock().expect("no panic").push(event.clone()));
+    let client = world::connect(builder, &broker.addresses()).expect("the broker is there");
+    broker.push(0, batch([1], 0));
+    let mut consumer =
+        block_on(client.consumer("orders").from(Position::Begin).build()).expect("it is there");
+    next(&mut consumer);
+    for round in 1..=2 {
+        broker.cut_all();
+        broker.push(0, batch([2], 0));
+        next(&mut consumer);
+        let events = events.lock().expect("no panic").clone();
+        assert_eq!(events.len(), 2 * round, "{events:?}");
+        let address: Arc<str> = broker.addresses()[0].as_str().into();
+        assert!(
+            matches!(&events[2 * round - 2], ConnectionEvent::Lost { address: lost, .. } if *lost == address)
+        );
+        assert_eq!(events[2 * round - 1], ConnectionEvent::Restored { address });
+    }
+    drop((consumer, client));
 }

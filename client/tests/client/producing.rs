@@ -6,7 +6,7 @@ use crate::support::{FakeBroker, Seen, Verdict};
 use crate::world;
 use bytes::Bytes;
 use ringlog_client::{
-    Ack, Acked, Client, ConnectError, Delivery, DeliveryError, ErrorCode, OpenError, Producer,
+    Ack, Acked, Client, Compression, ConnectError, Delivery, DeliveryError, ErrorCode, OpenError, Producer,
     ProducerBuilder, Record, SendError, TrySendError, block_on,
 };
 use ringlog_protocol::Kind;
@@ -450,4 +450,78 @@ fn what_waits_for_a_topic_that_was_made_again_does_not_go_into_the_new_one() {
     block_on(producer.flush());
     assert_eq!(later.wait(), Err(recreated));
     assert_eq!(values(&broker, 0), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_is_sent_after_a_failure_when_the_producer_stops_at_one() {
+    // The connection ends with a batch under way, or a batch is refused, for good or for now and for too long.
+    type Script = fn(&Seen) -> Verdict;
+    type Expected = fn(&DeliveryError) -> bool;
+    let scripts: [(Script, Expected); 2] = [
+        (
+            |seen| match (seen.kind, seen.nth) {
+                (Kind::Produce, 3) => Verdict::Cut,
+                _ => Verdict::Serve,
+            },
+            |error| *error == DeliveryError::OutcomeUnknown,
+        ),
+        (
+            |seen| match (seen.kind, seen.nth) {
+                (Kind::Produce, 3) => Verdict::Refuse(ErrorCode::InvalidBatch),
+                _ => Verdict::Serve,
+            },
+            |error| matches!(error, DeliveryError::Refused(_)),
+        ),
+    ];
+    for (script, is_expected) in scripts {
+        let broker = FakeBroker::start(2, script);
+        let producer = producer(&broker, |builder| one_record_batches(builder).stop_on_failure(true));
+        let mut results = burst(&producer, 10).into_iter().map(Delivery::wait);
+        for offset in 0..3 {
+            assert_eq!(results.next(), Some(Ok(Acked { partition: 0, offset })));
+        }
+        let failed = results.next().and_then(Result::err).expect("the fourth fails");
+        assert!(is_expected(&failed), "{failed:?}");
+        for result in results {
+            assert_eq!(result, Err(DeliveryError::NotSent));
+        }
+        assert_eq!(send(&producer, "later").wait(), Err(DeliveryError::NotSent));
+        let other = block_on(producer.send(Record::new("x").partition(1))).expect("admitted");
+        assert!(other.wait().is_ok(), "another partition is not held back");
+        assert_eq!(values(&broker, 0), numbers(3));
+    }
+}
+
+#[test]
+fn a_producer_that_stops_at_a_failure_has_one_batch_on_its_way() {
+    let broker = FakeBroker::start(1, |seen| match (seen.kind, seen.nth) {
+        (Kind::Produce, 0) => Verdict::Refuse(ErrorCode::Overloaded),
+        _ => Verdict::Serve,
+    });
+    let producer = producer(&broker, |builder| one_record_batches(builder).stop_on_failure(true));
+    for (n, delivery) in burst(&producer, 10).into_iter().enumerate() {
+        assert_eq!(
+            delivery.wait(),
+            Ok(Acked { partition: 0, offset: n as i64 }),
+            "a refusal for now is no failure"
+        );
+    }
+    assert_eq!(values(&broker, 0), numbers(10));
+}
+
+#[test]
+fn a_record_may_be_larger_than_a_batch_if_compression_makes_it_fit() {
+    let broker = FakeBroker::start(1, |_| Verdict::Serve);
+    let producer = producer(&broker, |builder| builder.compression(Compression::Zstd));
+    assert!(send(&producer, vec![0; 3 << 20]).wait().is_ok());
+    let mut seed = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 56) as u8
+    });
+    let failed = send(&producer, noise.take(3 << 20).collect::<Vec<u8>>()).wait();
+    assert!(matches!(failed, Err(DeliveryError::TooLarge { limit: 1_048_576, .. })), "{failed:?}");
+    assert!(send(&producer, "small").wait().is_ok(), "what comes after it is not affected");
+    let refused = block_on(producer.send(Record::new(vec![0; 9 << 20]))).err();
+    assert!(matches!(refused, Some(SendError::TooLarge { limit: 8_388_608, .. })), "{refused:?}");
 }

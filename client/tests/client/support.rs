@@ -442,6 +442,7 @@ impl Connection {
                     high_watermark: world.end(partition),
                     max_batch_bytes: 1 << 20,
                     ack: if world.in_memory.load(Ordering::SeqCst) { Ack::Memory } else { Ack::Disk },
+                    quarantined: false,
                 };
                 // A handle that says its partition makes scripts simple.
                 self.send(encode(Kind::Opened, request, partition + 1, 0, &opened).freeze());

@@ -27,6 +27,8 @@ pub struct Opened {
     pub max_batch_bytes: u32,
     /// The level at which the topic's records become readable.
     pub ack: Ack,
+    /// The partition is damaged: what is sound of it can be read, and it takes no batches.
+    pub quarantined: bool,
 }
 
 /// A batch is acknowledged, at the level its `Produce` asked for.
