@@ -93,6 +93,15 @@ fn patiently(
     }
 }
 
+/// Waits in the calling thread until what reads standard output is gone: the other end of a pipe or a socket, or a terminal. For a
+/// file it waits for ever.
+///
+/// # Errors
+/// Those of poll(2).
+pub fn wait_until_output_closes() -> io::Result<()> {
+    sys::wait_until_ready(OUTPUT, 0)
+}
+
 /// Puts a line (with its line feed) in the queue for standard error, and never waits: the call for log lines, also on a
 /// core's thread. When the queue is full the line is dropped and counted.
 pub fn log_line(line: &[u8]) {

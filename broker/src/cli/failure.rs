@@ -4,12 +4,15 @@ use std::process::ExitCode;
 use std::{fmt, io};
 
 use ringlog_reactor::say;
+use ringlog_reactor::signal::Signal;
 
 /// Why a subcommand did not end well.
 #[derive(Debug)]
 pub enum Failure {
     /// Whoever read our output has had enough (`ringlog consume … | head`): no error, nothing to say.
     OutputClosed,
+    /// A signal asked for the end, before all was done.
+    Stopped(Signal),
     /// What to tell the user.
     Said(String),
     /// What to tell the user: not even begun, which is another thing than begun and not good.
@@ -41,7 +44,7 @@ impl Failure {
     pub fn words(&self) -> &str {
         match self {
             Failure::Said(what) | Failure::Refused(what) => what,
-            Failure::OutputClosed | Failure::Told => "",
+            Failure::OutputClosed | Failure::Stopped(_) | Failure::Told => "",
         }
     }
 
@@ -49,6 +52,7 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         match self {
             Failure::OutputClosed => ExitCode::SUCCESS,
+            Failure::Stopped(signal) => ExitCode::from(signal.exit_code()),
             Failure::Said(what) => {
                 say!("ringlog: {what}");
                 ExitCode::FAILURE

@@ -1,25 +1,39 @@
-//! `--format` of `consume`: what to print of each record.
+//! `--format` of `consume`: what to print of each record, as text or as JSON.
 
 use std::io::{self, Write};
 
 use jiff::Timestamp;
 use ringlog_client::{ConsumedRecord, Header};
 
+use super::json;
+
 /// A format string, taken apart once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Format {
-    pieces: Vec<Piece>,
+pub enum Format {
+    /// An object a line, that loses nothing.
+    Json,
+    /// What the letters say.
+    Text(Vec<Piece>),
 }
 
+/// A part of a text format.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+pub enum Piece {
+    /// Printed as it is.
     Text(Vec<u8>),
+    /// `%t`
     Topic,
+    /// `%p`
     Partition,
+    /// `%o`
     Offset,
+    /// `%T`
     Time,
+    /// `%k`
     Key,
+    /// `%v`
     Value,
+    /// `%h`
     Headers,
 }
 
@@ -27,6 +41,9 @@ impl std::str::FromStr for Format {
     type Err = String;
 
     fn from_str(format: &str) -> Result<Format, String> {
+        if format == "json" {
+            return Ok(Format::Json);
+        }
         let mut pieces = Vec::new();
         let mut text = Vec::new();
         let mut rest = format.chars();
@@ -44,7 +61,7 @@ impl std::str::FromStr for Format {
             }
         }
         push_text(&mut pieces, &mut text);
-        Ok(Format { pieces })
+        Ok(Format::Text(pieces))
     }
 }
 
@@ -82,21 +99,23 @@ fn piece(letter: Option<char>) -> Result<Piece, String> {
 }
 
 impl Format {
-    /// Writes one record. A null key or value is written as nothing.
+    /// Writes one record. In text, `null` stands for what is null.
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn write(&self, out: &mut impl Write, record: &ConsumedRecord) -> io::Result<()> {
-        for piece in &self.pieces {
+    pub fn write(&self, out: &mut impl Write, record: &ConsumedRecord, null: &str) -> io::Result<()> {
+        let Format::Text(pieces) = self else { return json::write(out, record) };
+        let null = null.as_bytes();
+        for piece in pieces {
             match piece {
                 Piece::Text(text) => out.write_all(text)?,
                 Piece::Topic => out.write_all(record.topic.as_bytes())?,
                 Piece::Partition => write!(out, "{}", record.partition)?,
                 Piece::Offset => write!(out, "{}", record.offset)?,
                 Piece::Time => write_time(out, record.timestamp_ms)?,
-                Piece::Key => out.write_all(record.key.as_deref().unwrap_or_default())?,
-                Piece::Value => out.write_all(record.value.as_deref().unwrap_or_default())?,
-                Piece::Headers => write_headers(out, &record.headers)?,
+                Piece::Key => out.write_all(record.key.as_deref().unwrap_or(null))?,
+                Piece::Value => out.write_all(record.value.as_deref().unwrap_or(null))?,
+                Piece::Headers => write_headers(out, &record.headers, null)?,
             }
         }
         Ok(())
@@ -111,14 +130,14 @@ fn write_time(out: &mut impl Write, timestamp_ms: i64) -> io::Result<()> {
     }
 }
 
-fn write_headers(out: &mut impl Write, headers: &[Header]) -> io::Result<()> {
+fn write_headers(out: &mut impl Write, headers: &[Header], null: &[u8]) -> io::Result<()> {
     for (index, header) in headers.iter().enumerate() {
         if index > 0 {
             out.write_all(b",")?;
         }
         out.write_all(header.name.as_bytes())?;
         out.write_all(b"=")?;
-        out.write_all(header.value.as_deref().unwrap_or_default())?;
+        out.write_all(header.value.as_deref().unwrap_or(null))?;
     }
     Ok(())
 }
@@ -131,7 +150,7 @@ mod tests {
 
     fn print(format: &str, record: &ConsumedRecord) -> String {
         let mut out = Vec::new();
-        format.parse::<Format>().unwrap().write(&mut out, record).unwrap();
+        format.parse::<Format>().unwrap().write(&mut out, record, "").unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -160,6 +179,20 @@ mod tests {
     #[test]
     fn null_prints_as_nothing() {
         assert_eq!(print("[%k|%v]", &ConsumedRecord { key: None, value: None, ..record() }), "[|]");
+    }
+
+    #[test]
+    fn null_prints_as_its_marker() {
+        let record = ConsumedRecord { key: None, value: Some("".into()), ..record() };
+        let mut out = Vec::new();
+        "%k|%v|%h".parse::<Format>().unwrap().write(&mut out, &record, "NULL").unwrap();
+        assert_eq!(out, b"NULL||a=1,b=NULL");
+    }
+
+    #[test]
+    fn json_is_a_format_of_its_own() {
+        assert_eq!("json".parse(), Ok(Format::Json));
+        assert!(print("json", &record()).starts_with(r#"{"topic":"orders","partition":3,"offset":41,"#));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ringlog_client::{ConsumedRecord, Header, Position};
 use ringlog_fuzz::{Target, Verdict};
+use ringlog_protocol::limits::MAX_BATCH_BYTES;
 
 use super::format::Format;
 use super::lines::Lines;
@@ -44,7 +45,7 @@ fn fuzz_format() {
     };
     Target::new("format").seeds([r"%t %p %o %T %k %v %h%%\t.\\\n", "plain", "é%v"]).run(|bytes| -> Verdict {
         let format: Format = text(bytes)?.parse()?;
-        format.write(&mut std::io::sink(), &record).map_err(|error| error.to_string())
+        format.write(&mut std::io::sink(), &record, "NULL").map_err(|error| error.to_string())
     });
 }
 
@@ -66,7 +67,7 @@ fn any_bytes_are_lines_and_nothing_of_them_is_lost() {
         let mut input = random.bytes(length);
         let often = 1 + random.below(5_000);
         (0..length).filter(|at| at % often == 0).for_each(|at| input[at] = b'\n');
-        let mut lines = Lines::new(&input[..]);
+        let mut lines = Lines::new(&input[..], MAX_BATCH_BYTES);
         let mut again = Vec::new();
         while let Some(line) = lines.next_line().expect("memory can be read") {
             assert!(!line.contains(&b'\n'));
@@ -78,4 +79,13 @@ fn any_bytes_are_lines_and_nothing_of_them_is_lost() {
         }
         assert!(again == input, "lines of {length} bytes");
     }
+}
+
+#[test]
+fn fuzz_json() {
+    let seeds = [
+        r#"{"topic":"orders","partition":3,"offset":41,"timestamp":-1,"key":"k","value":"v","headers":[]}"#,
+        r#"{"key":{"base64":"/w=="},"value":null,"headers":[{"name":"a","value":null},{"name":"a","value":""}]}"#,
+    ];
+    Target::new("json").seeds(seeds).run(|bytes| super::json::read(bytes).map(drop));
 }

@@ -4,12 +4,9 @@
 use std::io::{self, Read};
 
 use bytes::{Buf, Bytes, BytesMut};
-use ringlog_protocol::limits::MAX_BATCH_BYTES;
 
 /// Read from the input at a time; the lines in it are slices of the same memory.
 const CHUNK_BYTES: usize = 256 << 10;
-/// A record travels inside one batch, so a longer line could not be sent anyway.
-const MAX_LINE_BYTES: usize = MAX_BATCH_BYTES;
 
 /// Cuts an input into lines without copying each.
 pub struct Lines<R> {
@@ -18,14 +15,16 @@ pub struct Lines<R> {
     /// Bytes at the head of `buffer` that hold no line feed.
     searched: usize,
     ended: bool,
+    /// A longer line is refused.
+    max_line_bytes: usize,
     chunk: Box<[u8]>,
 }
 
 impl<R: Read> Lines<R> {
     /// Lines of `input`, which need not be buffered.
-    pub fn new(input: R) -> Lines<R> {
+    pub fn new(input: R, max_line_bytes: usize) -> Lines<R> {
         let chunk = vec![0; CHUNK_BYTES].into_boxed_slice();
-        Lines { input, buffer: BytesMut::new(), searched: 0, ended: false, chunk }
+        Lines { input, buffer: BytesMut::new(), searched: 0, ended: false, max_line_bytes, chunk }
     }
 
     /// The next line without its line feed; `None` at the end.
@@ -46,9 +45,8 @@ impl<R: Read> Lines<R> {
                 self.searched = 0;
                 return Ok((!rest.is_empty()).then_some(rest));
             }
-            if self.searched > MAX_LINE_BYTES {
-                let message =
-                    format!("a line longer than {MAX_LINE_BYTES} bytes, the most a record may have");
+            if self.searched > self.max_line_bytes {
+                let message = format!("a line is longer than {} bytes", self.max_line_bytes);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
             self.fill()?;
@@ -70,8 +68,10 @@ impl<R: Read> Lines<R> {
 mod tests {
     use super::*;
 
+    const MAX_LINE_BYTES: usize = 1 << 20;
+
     fn lines(input: &[u8]) -> Vec<Vec<u8>> {
-        let mut lines = Lines::new(input);
+        let mut lines = Lines::new(input, MAX_LINE_BYTES);
         std::iter::from_fn(|| lines.next_line().unwrap()).map(|line| line.to_vec()).collect()
     }
 
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_slow_pipe_gives_the_same_lines() {
-        let mut lines = Lines::new(Trickle(b"ab\nc\n"));
+        let mut lines = Lines::new(Trickle(b"ab\nc\n"), MAX_LINE_BYTES);
         assert_eq!(lines.next_line().unwrap().unwrap(), "ab");
         assert_eq!(lines.next_line().unwrap().unwrap(), "c");
         assert!(lines.next_line().unwrap().is_none());
@@ -125,6 +125,9 @@ mod tests {
     #[test]
     fn a_line_that_no_batch_can_hold_is_refused() {
         let endless = io::repeat(b'x').take(MAX_LINE_BYTES as u64 + (1 << 20));
-        assert_eq!(Lines::new(endless).next_line().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            Lines::new(endless, MAX_LINE_BYTES).next_line().unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
     }
 }

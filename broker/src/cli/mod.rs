@@ -13,12 +13,15 @@ mod failure;
 mod format;
 #[cfg(test)]
 mod fuzz;
+mod input;
+mod json;
 mod lines;
 mod log;
 mod output;
 mod position;
 mod produce;
 mod serve;
+mod stop;
 mod topic;
 mod units;
 
@@ -29,8 +32,9 @@ use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use ringlog_client::{Client, block_on};
+use ringlog_client::{Client, ConnectionEvent, block_on};
 use ringlog_reactor::say;
+use ringlog_reactor::stdio::log_line;
 
 use failure::Failure;
 use output::Output;
@@ -57,20 +61,27 @@ enum Command {
 /// The way to a broker, for the subcommands that talk to one.
 #[derive(Args, Clone)]
 struct BrokerAddress {
-    /// The broker to talk to
+    /// The broker to talk to; several addresses, with commas between them, are tried in turn
     #[arg(
         long,
         env = "RINGLOG_BROKER",
         value_name = "HOST:PORT",
+        value_delimiter = ',',
         default_value = ringlog_broker::config::DEFAULT_LISTEN,
         global = true
     )]
-    broker: String,
+    broker: Vec<String>,
 }
 
 impl BrokerAddress {
+    /// Connects. What becomes of the connection later is said on standard error.
     fn connect(&self) -> Result<Client, Failure> {
-        block_on(Client::connect([self.broker.as_str()])).map_err(Failure::said)
+        // On the client's own thread, which must not wait.
+        let say = |event: &ConnectionEvent| log_line(format!("ringlog: {event}\n").as_bytes());
+        let addresses =
+            self.broker.iter().map(|address| address.trim()).filter(|address| !address.is_empty());
+        let connecting = Client::builder().on_connection_event(say).connect(addresses);
+        block_on(connecting).map_err(Failure::said)
     }
 }
 

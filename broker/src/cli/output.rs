@@ -4,8 +4,9 @@ use std::future::{Future, poll_fn};
 use std::io::{self, BufWriter, Write};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
-use ringlog_client::block_on;
+use ringlog_client::{block_on, block_on_timeout};
 use ringlog_reactor::stdio::Stdout;
 
 use super::failure::Failure;
@@ -42,13 +43,30 @@ impl Output {
     /// Waits for `future`, and first sends out what was written if that takes a while: a reader sees each record as
     /// soon as there is no next one.
     pub fn wait_for<F: Future>(&mut self, future: F) -> Result<F::Output, Failure> {
+        block_on(self.flush_while_pending(future))
+    }
+
+    /// The same, for at most `timeout` if there is one. `None`: the time has passed.
+    pub fn wait_at_most<F: Future>(
+        &mut self,
+        timeout: Option<Duration>,
+        future: F,
+    ) -> Result<Option<F::Output>, Failure> {
+        match timeout {
+            Some(timeout) => block_on_timeout(timeout, self.flush_while_pending(future)).transpose(),
+            None => self.wait_for(future).map(Some),
+        }
+    }
+
+    async fn flush_while_pending<F: Future>(&mut self, future: F) -> Result<F::Output, Failure> {
         let mut future = pin!(future);
-        block_on(poll_fn(|context| match future.as_mut().poll(context) {
+        poll_fn(|context| match future.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => match self.flush() {
                 Ok(()) => Poll::Pending,
                 Err(failure) => Poll::Ready(Err(failure)),
             },
-        }))
+        })
+        .await
     }
 }

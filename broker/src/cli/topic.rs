@@ -152,10 +152,14 @@ fn describe(admin: &Admin, name: &str, json: bool) -> Result<(), Failure> {
     }
     output.write(|out| writeln!(out, "PARTITION  SHARD  START OFFSET  END OFFSET     RECORDS"))?;
     for line in &description.partitions {
-        let PartitionLine { partition, shard, start_offset, end_offset } = line;
+        let PartitionLine { partition, shard, start_offset, end_offset, quarantined } = line;
+        let damage = if *quarantined { "  QUARANTINED" } else { "" };
         let records = end_offset - start_offset;
         output.write(|out| {
-            writeln!(out, "{partition:9}  {shard:5}  {start_offset:12}  {end_offset:10}  {records:10}")
+            writeln!(
+                out,
+                "{partition:9}  {shard:5}  {start_offset:12}  {end_offset:10}  {records:10}{damage}"
+            )
         })?;
     }
     output.flush()
@@ -197,6 +201,8 @@ struct PartitionLine {
     start_offset: i64,
     /// The offset of the next record that may be read.
     end_offset: i64,
+    /// It is damaged and takes no records.
+    quarantined: bool,
 }
 
 impl Description {
@@ -205,11 +211,15 @@ impl Description {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for info in &topic.partitions {
             let offsets = admin.offsets(name, info.partition, Position::End).await?;
+            if offsets.topic_id != topic.id {
+                return Err(AdminError::TopicRecreated { topic: name.into() });
+            }
             partitions.push(PartitionLine {
                 partition: info.partition,
                 shard: info.shard,
                 start_offset: offsets.start_offset,
                 end_offset: offsets.high_watermark,
+                quarantined: offsets.quarantined,
             });
         }
         Ok(Description { topic: TopicLine::of(&topic), partitions })

@@ -202,6 +202,13 @@ impl Broker {
         Broker::spawn(&mut command)
     }
 
+    /// At the address that an earlier one had.
+    pub fn start_again(data: &Path, address: SocketAddr) -> Broker {
+        let mut command = ringlog();
+        command.args(["serve", "--cores", "2", "--listen", &address.to_string(), "--data"]).arg(data);
+        Broker::spawn(&mut command)
+    }
+
     /// From a whole command line.
     pub fn spawn(command: &mut Command) -> Broker {
         let mut running = Running::spawn(command);

@@ -15,7 +15,9 @@ mod helpers;
 mod large;
 mod produce;
 mod readers;
+mod rescue;
 mod startup;
+mod stopping;
 mod streams;
 mod topic;
 #[path = "../../../storage/tests/common/vandal.rs"]

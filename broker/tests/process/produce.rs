@@ -130,7 +130,7 @@ fn a_line_that_is_too_large_is_refused_and_counted() {
     let produce = ["produce", "small", "--print-acks"];
     let produced = run_with_input(&mut broker.ringlog(&produce), input.as_bytes()).code(1);
     assert_eq!(produced.text(), "0 0\n- refused\n");
-    assert_eq!(produced.last_words(), "acked 1, refused 1, unknown 0 of 2 records sent");
+    assert_eq!(produced.last_words(), "acked 1, refused 1, unknown 0, not sent 0 of 2 records");
     assert!(produced.stderr.contains("line 2 failed"), "{}", produced.stderr);
     assert_eq!(broker.run(&["consume", "small", "--until-end"]).text(), "fits\n");
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringlog_protocol::limits::MAX_BATCH_BYTES;
 use ringlog_reactor::say;
 use ringlog_reactor::stdio::Stdin;
 
@@ -66,7 +67,7 @@ impl Input {
     }
 
     fn stream(name: String, stream: Box<dyn Read>) -> Input {
-        Input { name, source: Source::Stream(Lines::new(stream)), kept: Vec::new() }
+        Input { name, source: Source::Stream(Lines::new(stream, MAX_BATCH_BYTES)), kept: Vec::new() }
     }
 
     fn embedded(records: u64) -> Input {
