@@ -122,6 +122,16 @@ impl std::fmt::Display for Kind {
 pub(crate) struct Metadata {
     pub(crate) len: u64,
     pub(crate) kind: Kind,
+    pub(crate) times: FileTimes,
+}
+
+/// When a file was made and written, in milliseconds since the Unix epoch, by the wall clock of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileTimes {
+    /// When its content last changed.
+    pub modified_ms: i64,
+    /// When it was made; where the file system does not know, the same as `modified_ms`.
+    pub made_ms: i64,
 }
 
 /// Slices to be written or sent in order; a short write takes some off the front.

@@ -136,6 +136,10 @@ pub const MUTANTS: &[Mutant] = &[
         "a folder that could not be opened to be synced counts as synced",
         "1 acked",
     ),
+    mutant("quiet-partitions-unflushed", "what is only in the journal is not flushed by time", "1 acked")
+        .found_by(Finder::Storage),
+    mutant("future-times-believed", "a record of the future keeps its segment until then", "1 acked")
+        .found_by(Finder::Storage),
     mutant(
         "retention-flushes-first",
         "retention flushes before it removes files, which a full disk has no space for",

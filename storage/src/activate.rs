@@ -39,6 +39,7 @@ impl Recovered {
         }
         spawn(commit::run(Rc::clone(&inner))).detach();
         spawn(checkpoint::run(Rc::clone(&inner))).detach();
+        inner.partitions.borrow().values().for_each(|partition| partition.note_recovered());
         spawn(retention::run(Rc::clone(&inner))).detach();
         spawn(checkpoint::make_files(Rc::clone(&inner), files)).detach();
         Ok(Store { inner })

@@ -105,6 +105,7 @@ impl Inner {
         if partition.begin_bypass() {
             reached("bypass begun");
             self.bypassing.set(self.bypassing.get() + 1);
+            partition.note_unflushed();
             spawn(run(Rc::clone(self), Rc::clone(partition))).detach();
         }
         partition.runs_wake().notify_all();
@@ -141,6 +142,7 @@ impl Inner {
             }
             drop(journal);
             self.dirty.borrow_mut().insert(partition.id(), Rc::clone(partition));
+            partition.note_unflushed();
             self.commit_wake.notify_all();
         }
         partition.end_bypass();
@@ -276,7 +278,8 @@ impl Bypass {
             && self.partition.pending_bytes() >= least
             && !self.partition.is_deleted()
         {
-            let active = self.partition.active_segment().filter(|active| !active.is_sealed());
+            let usable = |active: &Rc<Segment>| !active.is_sealed() && !self.partition.is_too_old(active);
+            let active = self.partition.active_segment().filter(usable);
             let taken = active.and_then(|active| {
                 let runs = self.partition.take_runs(&active, self.position, BYPASS_WRITE_BYTES)?;
                 Some((active, runs))

@@ -130,7 +130,7 @@ async fn flush_round(inner: &Rc<Inner>) -> Result<(), StoreError> {
     flush(inner, &partition).await
 }
 
-async fn flush(inner: &Inner, partition: &Rc<Partition>) -> Result<(), StoreError> {
+pub(crate) async fn flush(inner: &Inner, partition: &Rc<Partition>) -> Result<(), StoreError> {
     partition.flush().await?;
     if !partition.has_unflushed() {
         inner.dirty.borrow_mut().remove(&partition.id());

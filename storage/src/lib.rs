@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod activate;
+mod agenda;
 mod bulk;
 mod cache;
 pub mod check;

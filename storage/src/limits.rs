@@ -85,6 +85,16 @@ pub const SYNCS_IN_FLIGHT: usize = 16;
 pub const RESERVE_BYTES: u64 = 128 << 10;
 /// How much of it is given up at a time.
 pub const RESERVE_STEP_BYTES: u64 = 64 << 10;
+/// A partition with `retention.ms` gathers records in one segment for this part of it, and keeps none in the journal alone for longer.
+pub const RETENTION_GRAINS: i64 = 10;
+/// But for no less than this.
+pub const MIN_RETENTION_GRAIN_MS: i64 = 10_000;
+/// A partition of which something could not go yet is looked at again after this.
+pub const RETENTION_RETRY_MS: i64 = 1_000;
+/// Partitions that a round of retention looks at before others may flush.
+pub const RETENTION_AT_ONCE: usize = 64;
+/// A partition's segment is no larger than what it may keep (`retention.bytes`), but for this: the last segment never goes.
+pub const MIN_RETENTION_SEGMENT_BYTES: u64 = 1 << 20;
 /// One read of a scan (journal headers, an index being rebuilt).
 pub const SCAN_READ_BYTES: usize = 1 << 20;
 

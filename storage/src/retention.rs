@@ -2,36 +2,36 @@
 //!
 //! Invariants:
 //! - What frees space waits for no space: start offsets are made durable without a flush, from a reserve where the disk is full.
+//! - A partition of which nothing may go costs a round nothing: the agenda has those that are due.
 //! - A file is removed only after a checkpoint has the start offset that lies behind it.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_reactor::{fs, sleep, timeout, wall_clock_ms};
+use ringlog_reactor::{fs, sleep, timeout};
 
-use crate::checkpoint::{checkpoint, checkpoint_starts};
+use crate::checkpoint::{checkpoint, checkpoint_starts, flush};
 use crate::error::StoreError;
+use crate::limits::RETENTION_AT_ONCE;
 use crate::partition::Partition;
 use crate::stats::count;
 use crate::store::{Health, Inner};
 
-/// How long a record may stay after its time has come.
-const EVERY: Duration = Duration::from_secs(30);
+/// How often it is looked whether something may go, and is only in the journal for too long.
+const EVERY: Duration = Duration::from_secs(10);
 /// The same while the disk is full, and how long segments that have become full are gathered for one round.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Runs until the store has failed or is closing.
 pub(crate) async fn run(inner: Rc<Inner>) {
+    inner.shared.agenda.look_at_clock();
     loop {
         pause(&inner).await;
         if inner.closing.get() || inner.failure().is_some() {
             return;
         }
-        let lock = inner.flush_lock.acquire().await;
-        let result = round(&inner).await;
-        drop(lock);
-        match result {
+        match round(&inner).await {
             Ok(()) => {}
             Err(error) if error.can_be_waited_out() => {
                 tracing::debug!(shard = inner.config.shard, %error, "retention waits");
@@ -46,43 +46,66 @@ async fn pause(inner: &Inner) {
     if inner.is_disk_full() {
         return sleep(SOON).await;
     }
-    let wake = inner.retention_wake.notified();
+    let wake = inner.shared.agenda.woken();
     if timeout(EVERY, wake).await.is_ok() && !inner.is_disk_full() {
         sleep(SOON).await;
     }
 }
 
-/// Lets go what may go.
+/// Lets go what may go, a few partitions at a time: between them others get the lock.
 async fn round(inner: &Rc<Inner>) -> Result<(), StoreError> {
-    if let Some(failure) = inner.failure() {
-        return Err(failure.into());
-    }
-    let now_ms = wall_clock_ms();
-    let partitions: Vec<_> = inner.partitions.borrow().values().cloned().collect();
+    let now_ms = inner.shared.agenda.look_at_clock();
     let mut result = Ok(());
-    for partition in partitions {
-        // Without space no new segment can be begun; what others let go makes some.
-        if let Err(error) = retain(inner, &partition, now_ms).await {
-            if !error.can_be_waited_out() {
-                return Err(error);
+    loop {
+        let _lock = inner.flush_lock.acquire().await;
+        if let Some(failure) = inner.failure() {
+            return Err(failure.into());
+        }
+        let due = inner.shared.agenda.take(now_ms, RETENTION_AT_ONCE);
+        for id in &due {
+            let partition = inner.partitions.borrow().get(id).cloned();
+            let Some(partition) = partition else { continue };
+            // Without space no new segment can be begun; what others let go makes some.
+            if let Err(error) = retain(inner, &partition, now_ms).await {
+                if !error.can_be_waited_out() {
+                    return Err(error);
+                }
+                result = Err(error);
             }
-            result = Err(error);
+        }
+        let_go(inner).await?;
+        if due.len() < RETENTION_AT_ONCE || inner.closing.get() {
+            return result;
         }
     }
-    if !inner.expired.borrow().is_empty() {
-        if mutant("retention-flushes-first") {
-            checkpoint(inner, false).await?;
-        } else if !mutant("start-offset-not-durable") {
-            checkpoint_starts(inner).await?;
-        }
-        remove_files(inner).await;
-        // What waits for space looks again at once.
-        inner.flush_wake.notify_all();
-    }
-    result
 }
 
-async fn retain(inner: &Inner, partition: &Partition, now_ms: i64) -> Result<(), StoreError> {
+/// Makes the new start offsets durable, and removes the files that are below.
+async fn let_go(inner: &Rc<Inner>) -> Result<(), StoreError> {
+    if inner.expired.borrow().is_empty() {
+        return Ok(());
+    }
+    if mutant("retention-flushes-first") {
+        checkpoint(inner, false).await?;
+    } else if !mutant("start-offset-not-durable") {
+        checkpoint_starts(inner).await?;
+    }
+    remove_files(inner).await;
+    // What waits for space looks again at once.
+    inner.flush_wake.notify_all();
+    Ok(())
+}
+
+async fn retain(inner: &Inner, partition: &Rc<Partition>, now_ms: i64) -> Result<(), StoreError> {
+    partition.taken_from_agenda();
+    let mut done = Ok(());
+    if partition.is_unflushed_for_long(now_ms) {
+        reached("flushed by time");
+        done = flush(inner, partition).await;
+        if done.as_ref().is_err_and(|error| !error.can_be_waited_out()) {
+            return done;
+        }
+    }
     let mut rolled = partition.roll_if_expired(now_ms).await;
     if rolled.as_ref().is_err_and(StoreError::is_disk_full) && give_up_some(inner).await {
         rolled = partition.roll_if_expired(now_ms).await;
@@ -92,7 +115,8 @@ async fn retain(inner: &Inner, partition: &Partition, now_ms: i64) -> Result<(),
     }
     let files = partition.retain(now_ms).await?;
     inner.expired.borrow_mut().extend(files);
-    rolled
+    partition.plan_retention(now_ms).await;
+    done.and(rolled)
 }
 
 /// Gives a little of the reserve to a segment that is to be begun: then the one before it can go.

@@ -86,8 +86,6 @@ pub(crate) struct Inner {
     pub(crate) reserve: Reserve,
     /// The first frame that the last checkpoint still needs.
     pub(crate) journal_from: Cell<u64>,
-    /// Retention has something to do before its next round is due.
-    pub(crate) retention_wake: Notify,
     /// Files that retention has let go, until a checkpoint has the new start offsets and they are removed.
     pub(crate) expired: RefCell<Vec<PathBuf>>,
     /// Partitions with unflushed entries.
@@ -118,7 +116,6 @@ impl Inner {
         Inner {
             reserve: Reserve::of(&dir),
             journal_from: Cell::new(1),
-            retention_wake: Notify::new(),
             dir,
             files: JournalFiles::new(config.journal_file_bytes),
             config,
@@ -181,7 +178,7 @@ impl Inner {
         };
         if changed && full {
             // Those who wait for room are refused now, instead of waiting for space.
-            self.retention_wake.notify_all();
+            self.shared.agenda.wake();
             self.committed.notify_all();
             self.room.notify_all();
             tracing::error!(
@@ -376,6 +373,7 @@ impl Store {
         let carved = inner.journal.borrow_mut().copy_in(partition, batch, header)?;
         if !partition.has_unflushed() {
             inner.dirty.borrow_mut().insert(partition.id(), Rc::clone(partition));
+            partition.note_unflushed();
         }
         partition.push(TailEntry {
             base_offset: header.base_offset,

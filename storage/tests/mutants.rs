@@ -6,9 +6,9 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::full;
 use common::lives::{Run, Trouble};
 use common::rot::Rot;
+use common::{aging, full};
 
 /// Seeds in which a mutant must be found once.
 const SEEDS: u64 = 50;
@@ -58,6 +58,9 @@ const ROT: &[(&str, Rot)] = &[
 ];
 /// Those that show where old segments go.
 const RETENTION: &[&str] = &["start-offset-not-durable"];
+/// Those that show when the only record of a topic is to go, dated so far in the future.
+const AGING: &[(&str, i64)] =
+    &[("quiet-partitions-unflushed", 0), ("future-times-believed", 1_000_000_000_000)];
 /// Those that show when a disk is full of what retention lets go.
 const FULL: &[&str] = &["retention-flushes-first"];
 
@@ -120,6 +123,14 @@ fn bugs_that_retention_shows_are_found() {
 #[test]
 fn bugs_that_a_full_disk_shows_are_found() {
     every_one_is_found(FULL.iter().copied(), |seed, mutant| full::heals(seed, Some(mutant)));
+}
+
+#[test]
+fn bugs_that_keep_the_only_record_are_found() {
+    for (mutant, ahead_ms) in AGING {
+        let lives = |seed, mutant| aging::the_only_record_goes(seed, *ahead_ms, Some(mutant));
+        every_one_is_found([*mutant].into_iter(), lives);
+    }
 }
 
 #[test]

@@ -156,20 +156,13 @@ fn a_crash_at_any_await_of_a_round_loses_nothing_that_is_kept() {
 }
 
 #[test]
-fn damage_and_records_without_a_time_are_kept() {
+fn damage_is_kept() {
     let simulation = Simulation::new(8);
     let segment = "/data/topics/orders@7/0/00000000000000000000.log";
     let mut broker = simulation.run(async {
         let mut broker = broker(tiny(None, Some(1))).await;
-        broker.specs.push(spec(1, tiny(None, Some(1))));
         let started = broker.start(1).await;
-        for (partition, timestamp_ms) in [(0, 1_000), (1, -1)] {
-            let (store, partition) = started.partition(partition);
-            for _ in 0..3 {
-                let appended = append_with_room(&store, &partition, &batch(timestamp_ms)).await;
-                wait_for(&store, &partition, appended).await;
-            }
-        }
+        append(&started, 3, 1_000).await;
         started.shutdown().await;
         fs::remove_file(segment.replace(".log", ".index")).await.unwrap();
         broker
@@ -178,15 +171,90 @@ fn damage_and_records_without_a_time_are_kept() {
     assert!(simulation.disk().flip_bit(segment, second_entry, 3));
     Simulation::with_disk(9, simulation.disk()).run(async {
         let started = broker.start(1).await;
-        sleep(2 * A_ROUND).await;
-        for number in 0..2 {
-            let (store, partition) = started.partition(number);
-            assert_eq!(partition.start_offset(), 0, "partition {number} let records go");
-            assert_eq!(store.stats().retired_files, 0);
-        }
-        let (_, damaged) = started.partition(0);
+        sleep(2 * A_MINUTE).await;
+        let (store, damaged) = started.partition(0);
+        assert_eq!(damaged.start_offset(), 0, "records were let go");
+        assert_eq!(store.stats().retired_files, 0);
         assert_eq!(damaged.read(0, 1).await.unwrap().next_offset, 1);
         assert!(matches!(damaged.offset_for_time(2_000).await, Err(ReadError::Corrupt { .. })));
+    });
+}
+
+/// How much longer than `retention.ms` a record may stay, where that is short.
+const A_MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_record_goes_from_a_quiet_topic_though_nothing_else_comes() {
+    for ahead_ms in [0, 1_000_000_000_000] {
+        (0..5).for_each(|seed| common::aging::the_only_record_goes(seed, ahead_ms, None));
+    }
+}
+
+#[test]
+fn records_go_in_time_from_a_topic_that_gets_a_few_all_the_time() {
+    for keep_ms in [1_000, 30_000, 1_200_000] {
+        Simulation::new(11).run(async {
+            let config = PartitionConfig { segment_bytes: 1 << 30, ..tiny(None, Some(keep_ms)) };
+            let mut broker = broker(config).await;
+            let started = broker.start(1).await;
+            let mut times = Vec::new();
+            for _ in 0..300 {
+                times.push(wall_clock_ms());
+                append(&started, 1, wall_clock_ms()).await;
+                sleep(Duration::from_millis(1_000 + keep_ms / 100)).await;
+                let start = started.partition(0).1.start_offset() as usize;
+                let late = Duration::from_millis(keep_ms / 10).max(A_MINUTE / 2) + A_MINUTE / 2;
+                let bound = wall_clock_ms() - keep_ms as i64 - late.as_millis() as i64;
+                assert!(times[start] >= bound, "{keep_ms} ms: {start} is {} ms late", bound - times[start]);
+                let gone = times[..start].iter().max();
+                assert!(gone.is_none_or(|time| *time < wall_clock_ms() - keep_ms as i64), "{keep_ms} ms");
+            }
+            assert!(started.partition(0).1.start_offset() > 0);
+        });
+    }
+}
+
+#[test]
+fn a_record_whose_time_cannot_be_goes_by_when_it_was_written() {
+    for time_ms in [1_700_000_000_000_000, i64::MAX, -1, -1_000, i64::MIN] {
+        for restarted in [false, true] {
+            Simulation::new(12).run(async {
+                let mut broker = broker(tiny(None, Some(HOUR_MS))).await;
+                let mut started = broker.start(1).await;
+                // A segment of its own, and others behind it.
+                append(&started, 7, time_ms).await;
+                append(&started, 60, wall_clock_ms()).await;
+                if restarted {
+                    started.shutdown().await;
+                    started = broker.start(1).await;
+                }
+                sleep(Duration::from_millis(HOUR_MS / 2)).await;
+                assert_eq!(started.partition(0).1.start_offset(), 0, "{time_ms}: half an hour has passed");
+                sleep(Duration::from_millis(HOUR_MS / 2 + HOUR_MS / 10) + A_MINUTE).await;
+                assert_eq!(started.partition(0).1.start_offset(), 67, "{time_ms}, restarted: {restarted}");
+            });
+        }
+    }
+}
+
+#[test]
+fn partitions_of_which_nothing_may_go_cost_a_round_no_file() {
+    Simulation::new(13).run(async {
+        let mut broker = broker(tiny(None, Some(HOUR_MS))).await;
+        broker.specs.extend((1..200).map(|number| spec(number, tiny(None, Some(HOUR_MS)))));
+        let started = broker.start(1).await;
+        for number in 0..200 {
+            let (store, partition) = started.partition(number);
+            let appended = append_with_room(&store, &partition, &batch(wall_clock_ms())).await;
+            wait_for(&store, &partition, appended).await;
+        }
+        started.shutdown().await;
+        let started = broker.start(1).await;
+        sleep(A_MINUTE).await;
+        let (store, _) = started.partition(0);
+        let before = store.stats();
+        sleep(10 * A_MINUTE).await;
+        assert_eq!(store.stats(), before);
     });
 }
 

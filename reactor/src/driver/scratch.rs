@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use io_uring::types;
 
-use crate::op::{Gather, Kind, MAX_SLICES, Metadata};
+use crate::op::{FileTimes, Gather, Kind, MAX_SLICES, Metadata};
 use crate::sys::{self, Address};
 
 /// Everything the kernel is given a pointer to has an allocation of its own, so that a scratch may move.
@@ -81,7 +81,11 @@ impl Scratch {
             libc::S_IFLNK => Kind::Link,
             _ => Kind::Other,
         };
-        Metadata { len: statx.stx_size, kind }
+        let ms = |time: &libc::statx_timestamp| time.tv_sec * 1000 + i64::from(time.tv_nsec) / 1_000_000;
+        let modified_ms = ms(&statx.stx_mtime);
+        let knows_birth = statx.stx_mask & libc::STATX_BTIME != 0;
+        let made_ms = if knows_birth { ms(&statx.stx_btime) } else { modified_ms };
+        Metadata { len: statx.stx_size, kind, times: FileTimes { modified_ms, made_ms } }
     }
 }
 

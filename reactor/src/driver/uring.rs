@@ -337,7 +337,7 @@ fn prepare(op: &mut Op, scratch: &mut Scratch) -> squeue::Entry {
                 (None, false) => libc::AT_SYMLINK_NOFOLLOW,
             };
             let folder = fd.map_or(here, Fd);
-            let mask = libc::STATX_TYPE | libc::STATX_SIZE;
+            let mask = libc::STATX_TYPE | libc::STATX_SIZE | libc::STATX_MTIME | libc::STATX_BTIME;
             opcode::Statx::new(folder, path.as_ptr(), scratch.statx()).flags(flags).mask(mask).build()
         }
         Op::MakeDir { path } => opcode::MkDirAt::new(here, path.as_ptr()).mode(0o755).build(),

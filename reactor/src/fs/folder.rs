@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::file::{File, OpenOptions, Sync};
 use crate::core;
-use crate::op::{Kind, Metadata, Op, Operation};
+use crate::op::{FileTimes, Kind, Metadata, Op, Operation};
 use crate::sim::mutant;
 use crate::sys;
 
@@ -128,6 +128,14 @@ pub async fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
 /// Those of statx(2).
 pub async fn kind(path: impl AsRef<Path>) -> io::Result<Kind> {
     Ok(stat(path.as_ref(), false).await?.kind)
+}
+
+/// When a file was made and written.
+///
+/// # Errors
+/// Those of statx(2).
+pub async fn times(path: impl AsRef<Path>) -> io::Result<FileTimes> {
+    Ok(stat(path.as_ref(), true).await?.times)
 }
 
 /// Waits until the entries of a folder are on stable storage: needed after a file was made, renamed or removed in

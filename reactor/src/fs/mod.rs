@@ -8,10 +8,10 @@ mod file;
 mod folder;
 mod lock;
 
-pub use crate::op::Kind;
+pub use crate::op::{FileTimes, Kind};
 pub use file::{File, OpenOptions, Sync};
 pub use folder::{
     DirEntry, create_dir_all, exists, kind, read, read_dir, remove_dir, remove_dir_all, remove_file, rename,
-    replace, sync_dir, unmake,
+    replace, sync_dir, times, unmake,
 };
 pub use lock::{LockedFile, Space, lock, space};

@@ -53,6 +53,7 @@ pub(super) fn descriptor(op: &Op) -> Option<RawFd> {
 /// The result of `op` if it is one on files or folders, as the kernel would give it. `target` is the open file it is
 /// carried out on; it was looked up when the operation started, because the file may have been closed since.
 pub(super) fn perform(machine: &Machine, op: &mut Op, target: Result<OpenFile, Errno>) -> Option<i32> {
+    machine.disk().with(|disk| disk.now_ms = machine.wall_clock_ms());
     let result = match op {
         Op::Open { path: name, flags, opened, .. } => {
             let may = machine.check_open_files();

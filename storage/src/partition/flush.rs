@@ -55,6 +55,7 @@ impl Partition {
         self.flushed_end.set(next_offset);
         self.unsynced.set(true);
         self.grown.set(true);
+        self.unflushed_since.set(self.shared.agenda.now_ms());
         Ok(())
     }
 
@@ -86,7 +87,9 @@ impl Partition {
 
     fn segment_with_room(&self, entry: &FlushEntry) -> Option<Rc<Segment>> {
         let has_room = |active: &Rc<Segment>| {
-            !active.is_sealed() && active.has_room(active.written(), entry, self.segment_bytes())
+            !active.is_sealed()
+                && !self.is_too_old(active)
+                && active.has_room(active.written(), entry, self.segment_bytes())
         };
         self.active_segment().filter(has_room)
     }
@@ -101,8 +104,12 @@ impl Partition {
             self.keep_open(&active);
         }
         let segment = Rc::new(Segment::create(self.segment_context(), self.flushed_end.get()).await?);
+        if self.has_unflushed() {
+            segment.begun_at(self.unflushed_since.get());
+        }
         self.segments.borrow_mut().push(Rc::clone(&segment));
         self.unsynced.set(true);
+        self.note_rolled();
         Ok(segment)
     }
 

@@ -29,12 +29,13 @@ pub use read::ReadBatches;
 pub(crate) use runs::Run;
 pub(crate) use tail::TailEntry;
 
+use crate::agenda::{Agenda, NEVER};
 use crate::cache::ReadCache;
 use crate::config::{PartitionConfig, PartitionId, PartitionSpec, TopicAck};
 use crate::descriptors::Descriptors;
 use crate::error::AppendError;
 use crate::format::checkpoint::{ActiveSegment, PartitionPoint};
-use crate::limits::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
+use crate::limits::{MAX_SEGMENT_BYTES, MIN_RETENTION_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 use crate::memory::ChunkId;
 use crate::permits::Activity;
 use crate::segment::{Segment, SegmentContext};
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) cache: Rc<ReadCache>,
     pub(crate) counters: Rc<Counters>,
     pub(crate) descriptors: Rc<Descriptors>,
+    pub(crate) agenda: Rc<Agenda>,
 }
 
 impl Shared {
@@ -60,6 +62,7 @@ impl Shared {
             cache: Rc::new(ReadCache::new()),
             counters: Rc::new(Counters::default()),
             descriptors: Descriptors::new(open_files),
+            agenda: Rc::default(),
         }
     }
 }
@@ -100,6 +103,10 @@ pub struct Partition {
     last_chunk: Cell<ChunkId>,
     /// The frame the partition was noted in last, and its place in that frame's list.
     frame_slot: Cell<(u64, usize)>,
+    /// When retention looks at it.
+    retention_due: Cell<i64>,
+    /// Since when something is in no segment, Unix milliseconds, to a round of retention; of no meaning if nothing is.
+    unflushed_since: Cell<i64>,
     /// Waits for an eager flush.
     pub(crate) flush_queued: Cell<bool>,
     /// Waits to be taken by [`Store::take_bypassed`](crate::Store::take_bypassed).
@@ -142,6 +149,8 @@ impl Partition {
             frame_slot: Cell::new((0, 0)),
             flush_queued: Cell::new(false),
             bypass_noted: Cell::new(false),
+            retention_due: Cell::new(NEVER),
+            unflushed_since: Cell::new(0),
         };
         *partition.segments.borrow_mut() = partition.known_segments(point, sealed);
         partition
@@ -381,7 +390,10 @@ impl Partition {
     }
 
     pub(crate) fn segment_bytes(&self) -> u64 {
-        self.spec.config.segment_bytes.clamp(MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES)
+        let config = &self.spec.config;
+        let most =
+            config.retention_bytes.map_or(MAX_SEGMENT_BYTES, |kept| kept.max(MIN_RETENTION_SEGMENT_BYTES));
+        config.segment_bytes.min(most).clamp(MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES)
     }
 }
 

@@ -5,18 +5,88 @@
 //! - A segment that the next checkpoint would name stays: what is synced is looked at first.
 //! - The start offset moves first, and is in a checkpoint before a file is removed: a crash in between leaves files
 //!   below the start, which the next round removes.
+//! - A record goes by its own time as far as that can be believed: one from before 1970 says nothing, and none is later than the
+//!   last write into its segment. So one record cannot keep what stands with it and behind it.
+//! - With `retention.ms` nothing is in the journal alone, and no segment takes records, for longer than a grain
+//!   ([`grain_ms`]) and a round: what stands together goes together, so this bounds how much longer a record stays.
 
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use ringlog_reactor::sim::reached;
+use ringlog_reactor::sim::{mutant, reached};
 
 use super::Partition;
+use crate::agenda::NEVER;
 use crate::error::StoreError;
 use crate::layout;
-use crate::segment::Segment;
+use crate::limits::{MIN_RETENTION_GRAIN_MS, RETENTION_GRAINS, RETENTION_RETRY_MS};
+use crate::segment::{Segment, SegmentError};
+
+/// For how long records are gathered in one segment, of a partition that keeps them for `keep_ms`.
+fn grain_ms(keep_ms: i64) -> i64 {
+    (keep_ms / RETENTION_GRAINS).max(MIN_RETENTION_GRAIN_MS)
+}
 
 impl Partition {
+    /// How long records are kept, in milliseconds.
+    fn keep_ms(&self) -> Option<i64> {
+        self.spec.config.retention_ms.map(|keep| i64::try_from(keep).unwrap_or(NEVER))
+    }
+
+    /// Notes that the partition holds something from now on that a segment does not hold.
+    pub(crate) fn note_unflushed(&self) {
+        let now_ms = self.shared.agenda.now_ms();
+        self.unflushed_since.set(now_ms);
+        if let Some(keep_ms) = self.keep_ms() {
+            self.put_down(now_ms.saturating_add(grain_ms(keep_ms)));
+        }
+    }
+
+    /// Notes that a segment was begun, and the one before it sealed.
+    pub(super) fn note_rolled(&self) {
+        if self.spec.config.retention_bytes.is_some() {
+            self.shared.agenda.put_soon(self.id(), &self.retention_due);
+        }
+    }
+
+    /// Has retention look at the partition in its next round, if it holds anything that may go.
+    pub(crate) fn note_recovered(&self) {
+        let config = &self.spec.config;
+        let may_go = config.retention_ms.is_some() || config.retention_bytes.is_some();
+        if may_go && !self.segments.borrow().is_empty() {
+            self.put_down(i64::MIN);
+        }
+    }
+
+    fn put_down(&self, at_ms: i64) {
+        self.shared.agenda.put(self.id(), &self.retention_due, at_ms);
+    }
+
+    /// Notes that the partition was taken from the agenda.
+    pub(crate) fn taken_from_agenda(&self) {
+        self.retention_due.set(NEVER);
+    }
+
+    /// Whether what is in the journal alone is to be flushed, because it may be time for it to go.
+    pub(crate) fn is_unflushed_for_long(&self, now_ms: i64) -> bool {
+        let since = self.unflushed_since.get();
+        let flush = |keep_ms: i64| since.saturating_add(grain_ms(keep_ms)) <= now_ms;
+        self.has_unflushed()
+            && !self.is_bypassing()
+            && self.keep_ms().is_some_and(flush)
+            && !mutant("quiet-partitions-unflushed")
+    }
+
+    /// Whether a segment that is written has taken records for long enough.
+    pub(crate) fn is_too_old(&self, active: &Segment) -> bool {
+        let Some(keep_ms) = self.keep_ms() else { return false };
+        let holds_records = active.end_offset() > active.base_offset();
+        let begun = active.begun_ms();
+        holds_records
+            && begun
+                .is_some_and(|begun| begun.saturating_add(grain_ms(keep_ms)) <= self.shared.agenda.now_ms())
+    }
+
     /// Moves the start offset behind the segments that the partition's settings let go, and forgets these. Returns the
     /// files to remove once a checkpoint has the new start, which needs no flush. The caller holds the flush lock.
     pub(crate) async fn retain(&self, now_ms: i64) -> Result<Vec<PathBuf>, StoreError> {
@@ -60,13 +130,42 @@ impl Partition {
         expired
     }
 
-    /// Whether every record of a segment is older than the partition keeps them. A segment that cannot be read, or whose
-    /// records tell no time, stays.
+    /// Whether every record of a segment is older than the partition keeps them. A segment that cannot be read stays.
     async fn is_expired(&self, segment: &Segment, now_ms: i64) -> bool {
-        let Some(keep_ms) = self.spec.config.retention_ms else { return false };
-        let oldest = now_ms.saturating_sub(i64::try_from(keep_ms).unwrap_or(i64::MAX));
+        self.expiry(segment).await.is_ok_and(|expiry| expiry < now_ms)
+    }
+
+    /// The time after which a segment may go; [`NEVER`] while it must stay.
+    async fn expiry(&self, segment: &Segment) -> Result<i64, SegmentError> {
+        let Some(keep_ms) = self.keep_ms() else { return Ok(NEVER) };
         self.keep_open(segment);
-        segment.newest_timestamp().await.is_ok_and(|newest| (0..oldest).contains(&newest))
+        let Some(newest) = segment.newest_timestamp().await? else { return Ok(NEVER) };
+        let written = segment.last_write_ms().await?;
+        let newest = match newest {
+            newest if mutant("future-times-believed") => newest,
+            ..0 => written,
+            newest => newest.min(written),
+        };
+        Ok(newest.saturating_add(keep_ms))
+    }
+
+    /// Puts the partition down for the time when something of it may go next.
+    pub(crate) async fn plan_retention(&self, now_ms: i64) {
+        let Some(keep_ms) = self.keep_ms() else { return };
+        if self.quarantined().is_some() || self.is_deleted() {
+            return;
+        }
+        let mut next = NEVER;
+        if self.has_unflushed() || self.is_bypassing() {
+            next = self.unflushed_since.get().saturating_add(grain_ms(keep_ms));
+        }
+        let oldest = self.segments().into_iter().find(|segment| segment.end_offset() > segment.base_offset());
+        if let Some(oldest) = oldest {
+            // A segment whose file cannot be read now is looked at again; a damaged one is not.
+            let expiry = self.expiry(&oldest).await.unwrap_or(now_ms);
+            next = next.min(expiry.saturating_add(1));
+        }
+        self.put_down(next.max(now_ms.saturating_add(RETENTION_RETRY_MS)));
     }
 
     /// Whether nobody writes into its segments.

@@ -13,6 +13,8 @@ use crate::stats::count;
 use ringlog_reactor::fs;
 use ringlog_reactor::sim::{mutant, reached};
 
+/// The largest timestamp of a segment of which something cannot be read.
+const UNKNOWN_TIME: i64 = i64::MAX;
 const FIRST_ENTRY: u64 = BLOCK_BYTES as u64;
 
 /// An index that may not reach back to the segment's beginning.
@@ -128,7 +130,8 @@ fn push(
         });
     }
     index.next_offset = next_offset;
-    index.max_timestamp = index.max_timestamp.max(max_timestamp);
+    // A producer may say any time; this one says that something cannot be read.
+    index.max_timestamp = index.max_timestamp.max(max_timestamp.min(UNKNOWN_TIME - 1));
 }
 
 impl Segment {
@@ -160,10 +163,18 @@ impl Segment {
         Ok(self.index.borrow().offset_of_time(timestamp))
     }
 
-    /// The largest timestamp of the segment's batches; `i64::MAX` if some of them cannot be read.
-    pub(crate) async fn newest_timestamp(&self) -> Result<i64, SegmentError> {
+    /// The largest timestamp of the segment's batches; none if some of them cannot be read.
+    pub(crate) async fn newest_timestamp(&self) -> Result<Option<i64>, SegmentError> {
+        let known = |newest: i64| (newest != UNKNOWN_TIME).then_some(newest);
+        if !self.index.borrow().is_whole() {
+            // Whoever reads the segment wants the index in memory; retention wants this alone.
+            let file = self.load_index(self.written(), self.end_offset()).await;
+            if let Some(index) = file.filter(|index| index.covered_bytes == self.written()) {
+                return Ok(known(index.max_timestamp));
+            }
+        }
         self.complete_index(Source::File).await?;
-        Ok(self.index.borrow().index.max_timestamp)
+        Ok(known(self.index.borrow().index.max_timestamp))
     }
 
     /// Makes the index whole: from its file, if that is to be used, as far as it is good; the rest by scanning.
@@ -197,7 +208,7 @@ impl Segment {
         if front.next_offset < offset {
             // Damage ended the scan early. What stands behind it counts as new as can be: retention keeps it, and whoever
             // looks for a time reads on to the damage and is told.
-            front.max_timestamp = i64::MAX;
+            front.max_timestamp = UNKNOWN_TIME;
         }
         if self.index.borrow().from_position == position {
             self.index.borrow_mut().prepend(front, from_file);
@@ -253,7 +264,7 @@ impl Segment {
                     let offset = self.base_offset + i64::from(hint.relative_offset);
                     cursor = Cursor { position: hint.position.into(), expected: Some(offset) };
                     // What was skipped counts as new as can be: see `extend_index_back`.
-                    index.max_timestamp = i64::MAX;
+                    index.max_timestamp = UNKNOWN_TIME;
                     (must_be_found, len) = (true, SCAN_READ_BYTES);
                 }
                 Found::Entry(..) => break,

@@ -15,7 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use ringlog_reactor::fs::{File, OpenOptions};
+use ringlog_reactor::fs::{self, File, OpenOptions};
+use ringlog_reactor::wall_clock_ms;
 
 use index::PartialIndex;
 pub(crate) use index::Place;
@@ -68,6 +69,10 @@ pub(crate) struct Segment {
     sealed: Cell<bool>,
     /// Space was given to the file up to here, as far as this start knows.
     allocated: Cell<u64>,
+    /// When its first records came, Unix milliseconds, as far as it is known.
+    begun_ms: Cell<Option<i64>>,
+    /// When it was last written.
+    last_write_ms: Cell<Option<i64>>,
     index: RefCell<PartialIndex>,
     /// The file, as it was opened last: it may be closed by now.
     open: RefCell<Option<Rc<OpenFile>>>,
@@ -104,6 +109,8 @@ impl Segment {
             end_offset: Cell::new(end_offset),
             sealed: Cell::new(sealed),
             allocated: Cell::new(0),
+            begun_ms: Cell::new(None),
+            last_write_ms: Cell::new(None),
             index: RefCell::new(index),
             open: RefCell::new(open),
             opening: Permits::new(1),
@@ -121,6 +128,35 @@ impl Segment {
 
     pub(crate) fn end_offset(&self) -> i64 {
         self.end_offset.get()
+    }
+
+    /// When its first records came, Unix milliseconds, if it is known: see [`last_write_ms`](Segment::last_write_ms).
+    pub(crate) fn begun_ms(&self) -> Option<i64> {
+        self.begun_ms.get()
+    }
+
+    /// Notes when the first records came.
+    pub(crate) fn begun_at(&self, ms: i64) {
+        self.begun_ms.set(Some(ms));
+    }
+
+    /// When it was last written, Unix milliseconds: of a segment of an earlier start, when its file was. Then it is known when it
+    /// was begun, too.
+    pub(crate) async fn last_write_ms(&self) -> io::Result<i64> {
+        if let Some(ms) = self.last_write_ms.get() {
+            return Ok(ms);
+        }
+        let times = fs::times(self.path()).await?;
+        // It may have been written meanwhile.
+        let written = self.last_write_ms.get().unwrap_or(times.modified_ms);
+        self.last_write_ms.set(Some(written));
+        self.begun_ms.set(self.begun_ms.get().or(Some(times.made_ms)));
+        Ok(written)
+    }
+
+    /// Notes that it is written now.
+    fn note_write(&self) {
+        self.last_write_ms.set(Some(wall_clock_ms()));
     }
 
     /// How a checkpoint or a mark names the segment when all that is written is synced.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use bytes::{BufMut, Bytes, BytesMut};
 use ringlog_reactor::fs::{OpenOptions, Sync};
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_reactor::spawn;
+use ringlog_reactor::{spawn, wall_clock_ms};
 
 use super::{PartialIndex, Segment, SegmentContext};
 use crate::descriptors::Lease;
@@ -45,6 +45,7 @@ impl Segment {
         let (index, open) = (PartialIndex::empty(base_offset), file.kept());
         // What fails from here on closes the file.
         let segment = Segment::with(context, base_offset, (BLOCK, base_offset), false, index, Some(open));
+        segment.begun_at(wall_clock_ms());
         segment.write_header(file).await.map_err(StoreError::io("writing", &path))?;
         if !mutant("segment-entry-unsynced") {
             let synced = descriptors.sync_dir(segment.dir()).await;
@@ -101,6 +102,7 @@ impl Segment {
         }
         index.cover(from + bytes);
         self.written.set(from + bytes);
+        self.note_write();
         count(&self.context.counters.flushes);
         add(&self.context.counters.flushed_bytes, bytes);
         Ok(())
@@ -173,6 +175,7 @@ impl Segment {
         index.cover(end);
         self.end_offset.set(run.next_offset());
         self.written.set(end);
+        self.note_write();
     }
 
     /// Waits until what is written is on stable storage. A file that is not open has nothing that is not.

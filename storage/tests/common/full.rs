@@ -66,11 +66,11 @@ pub fn heals(seed: u64, mutant: Option<&'static str>) {
 }
 
 #[cfg(feature = "mutants")]
-fn set_mutant(simulation: &Simulation, mutant: Option<&'static str>) {
+pub fn set_mutant(simulation: &Simulation, mutant: Option<&'static str>) {
     simulation.set_mutant(mutant);
 }
 
 #[cfg(not(feature = "mutants"))]
-fn set_mutant(_: &Simulation, mutant: Option<&'static str>) {
+pub fn set_mutant(_: &Simulation, mutant: Option<&'static str>) {
     assert!(mutant.is_none());
 }

@@ -1,6 +1,7 @@
 //! What the tests share: a stand-in for the broker, which remembers the epoch, and a model of what was acknowledged.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod aging;
 pub mod folders;
 pub mod full;
 pub mod lives;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::clock::Random;
+use crate::op::FileTimes;
 
 /// What is written at once when nothing goes wrong, in bytes.
 pub(in super::super) const PAGE: usize = 4096;
@@ -30,11 +31,17 @@ pub(super) struct Content {
     durable: Pages,
     len: u64,
     durable_len: u64,
+    pub(super) times: FileTimes,
     /// By page; none is empty.
     dirty: BTreeMap<u64, Sectors>,
 }
 
 impl Content {
+    /// An empty file.
+    pub(super) fn made_at(now_ms: i64) -> Content {
+        Content { times: FileTimes { modified_ms: now_ms, made_ms: now_ms }, ..Content::default() }
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.len
     }

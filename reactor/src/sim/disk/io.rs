@@ -44,8 +44,10 @@ impl Disk {
 
     /// Changes a file, and keeps account of its length.
     fn change_file<R>(&mut self, inode: Inode, f: impl FnOnce(&mut Content) -> R) -> Result<R, Errno> {
+        let now_ms = self.now_ms;
         let content = self.file(inode)?;
         let before = content.len();
+        content.times.modified_ms = now_ms;
         let result = f(content);
         let after = content.len();
         self.used_bytes = (self.used_bytes + after).saturating_sub(before);

@@ -13,7 +13,7 @@ use super::content::Content;
 use super::faults::Faults;
 use crate::clock::Random;
 use crate::fs::DirEntry;
-use crate::op::{Kind, Metadata};
+use crate::op::{FileTimes, Kind, Metadata};
 
 /// A number that names a file or folder.
 pub(in super::super) type Inode = u64;
@@ -56,6 +56,8 @@ pub(in super::super) struct Disk {
     pub(super) changed: u64,
     pub(super) waiting: Vec<Waker>,
     pub(super) faults: Faults,
+    /// The wall clock of the machine that uses it, at its last operation.
+    pub(in super::super) now_ms: i64,
     /// The lengths of all files that are reachable.
     pub(super) used_bytes: u64,
     /// How much that may become.
@@ -72,6 +74,7 @@ impl Disk {
             changed: 0,
             waiting: Vec::new(),
             faults: Faults::new(seed),
+            now_ms: 0,
             used_bytes: 0,
             limit_bytes: None,
         }
@@ -212,7 +215,7 @@ impl Disk {
             Ok(inode) => inode,
             Err(libc::ENOENT) if flags & libc::O_CREAT != 0 => {
                 let (folder, name) = self.parent(path)?;
-                self.create(folder, name, Node::File(Content::default()))?
+                self.create(folder, name, Node::File(Content::made_at(self.now_ms)))?
             }
             Err(errno) => return Err(errno),
         };
@@ -272,8 +275,12 @@ impl Disk {
 
     pub(in super::super) fn stat(&self, inode: Inode) -> Result<Metadata, Errno> {
         match self.nodes.get(&inode) {
-            Some(Node::File(content)) => Ok(Metadata { len: content.len(), kind: Kind::File }),
-            Some(Node::Folder(_)) => Ok(Metadata { len: 4096, kind: Kind::Folder }),
+            Some(Node::File(content)) => {
+                Ok(Metadata { len: content.len(), kind: Kind::File, times: content.times })
+            }
+            Some(Node::Folder(_)) => {
+                Ok(Metadata { len: 4096, kind: Kind::Folder, times: FileTimes::default() })
+            }
             None => Err(libc::ENOENT),
         }
     }
