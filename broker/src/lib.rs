@@ -24,6 +24,7 @@ mod peers;
 mod record_checks;
 mod session;
 mod shard;
+mod timestamps;
 mod topic;
 #[cfg(test)]
 mod wire_client;

@@ -434,4 +434,6 @@ mod fuzz;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod timestamps;
+#[cfg(test)]
 mod unreadable;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ringlog_protocol::Ack;
 use ringlog_protocol::messages::{PartitionMetadata, TopicMetadata};
-use ringlog_storage::{PartitionConfig, PartitionId, PartitionSpec, TopicAck};
+use ringlog_storage::{PartitionConfig, PartitionId, PartitionSpec, TimestampType, TopicAck};
 use serde::{Deserialize, Serialize};
 
 /// A topic as the metadata file and every shard know it.
@@ -80,7 +80,7 @@ struct Setting {
     apply: fn(&str, &mut PartitionConfig) -> bool,
 }
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 9] = [
     Setting {
         key: "ack",
         help: "disk or memory: what must be reached before a record can be read",
@@ -95,6 +95,21 @@ const SETTINGS: [Setting; 6] = [
         key: "max.message.bytes",
         help: "the largest record batch, 1024 to 8388608",
         apply: set_max_message_bytes,
+    },
+    Setting {
+        key: "message.timestamp.after.max.ms",
+        help: "milliseconds that a record may be later than the broker's clock (default: 3600000, an hour)",
+        apply: |value, config| set_milliseconds(value, &mut config.timestamp_after_max_ms),
+    },
+    Setting {
+        key: "message.timestamp.before.max.ms",
+        help: "milliseconds that a record may be earlier than the broker's clock (default: 9223372036854775807)",
+        apply: |value, config| set_milliseconds(value, &mut config.timestamp_before_max_ms),
+    },
+    Setting {
+        key: "message.timestamp.type",
+        help: "CreateTime (default): the producer's timestamps, or LogAppendTime: the broker's",
+        apply: set_timestamp_type,
     },
     Setting {
         key: "retention.bytes",
@@ -133,6 +148,22 @@ fn set_max_decompressed_bytes(value: &str, config: &mut PartitionConfig) -> bool
     let range = 1024..=ringlog_protocol::limits::MAX_DECOMPRESSED_BYTES as u64;
     let Some(bytes) = value.parse().ok().filter(|bytes| range.contains(bytes)) else { return false };
     config.max_decompressed_bytes = bytes as u32;
+    true
+}
+
+/// A span of time as Kafka takes it: from zero to the largest i64.
+fn set_milliseconds(value: &str, span: &mut u64) -> bool {
+    let Some(ms) = value.parse().ok().filter(|ms| *ms <= i64::MAX as u64) else { return false };
+    *span = ms;
+    true
+}
+
+fn set_timestamp_type(value: &str, config: &mut PartitionConfig) -> bool {
+    config.timestamp_type = match value {
+        "CreateTime" => TimestampType::CreateTime,
+        "LogAppendTime" => TimestampType::LogAppendTime,
+        _ => return false,
+    };
     true
 }
 
@@ -227,11 +258,16 @@ mod tests {
             ("retention.bytes", "1000"),
             ("max.message.bytes", "2048"),
             ("max.decompressed.bytes", "4096"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("message.timestamp.before.max.ms", "1"),
+            ("message.timestamp.after.max.ms", "9223372036854775807"),
         ]))
         .unwrap();
         assert_eq!(config.segment_bytes, 65536);
         assert_eq!((config.retention_ms, config.retention_bytes), (None, Some(1000)));
         assert_eq!((config.max_batch_bytes, config.max_decompressed_bytes), (2048, 4096));
+        assert_eq!(config.timestamp_type, TimestampType::LogAppendTime);
+        assert_eq!((config.timestamp_before_max_ms, config.timestamp_after_max_ms), (1, i64::MAX as u64));
     }
 
     #[test]

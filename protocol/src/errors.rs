@@ -84,6 +84,8 @@ codes! {
     BatchTooLarge = 33, false, "batch_too_large";
     /// An acknowledgement level that does not exist, or that the topic does not give.
     UnsupportedAck = 34, false, "unsupported_ack";
+    /// A timestamp of the batch is outside of the topic's bounds.
+    InvalidTimestamp = 35, false, "invalid_timestamp";
     /// A bound of the broker is reached; nothing was done.
     Overloaded = 40, true, "overloaded";
     /// The disk is full; nothing was done. Reads go on.

@@ -181,6 +181,24 @@ fn with(change: impl FnOnce(&mut [u8])) -> Result<BatchHeader, BatchError> {
 }
 
 #[test]
+fn a_stamped_batch_has_the_brokers_time_and_the_checksum_of_its_bytes() {
+    let mut batch = golden();
+    let mut header = check_for_produce(&batch).expect("may be produced");
+    header.set_log_append_time(1_800_000_000_000);
+    stamp(&mut batch, &header);
+    let mut expected = golden();
+    expected[22] = 8; // bit 3 of the attributes
+    expected[35..43].copy_from_slice(&[0x00, 0x00, 0x01, 0xa3, 0x18, 0x5c, 0x50, 0x00]); // max timestamp
+    let crc = crc32c_by_definition(&expected[21..]);
+    expected[17..21].copy_from_slice(&crc.to_be_bytes());
+    assert_eq!(batch, expected);
+    let stamped = BatchHeader::parse(&batch).expect("a good header");
+    let records =
+        RecordIter::new(&stamped, records_section(&batch)).map(|record| record.expect("a good record"));
+    assert!(records.map(|record| record.timestamp_ms(&stamped)).eq([1_800_000_000_000; 3]));
+}
+
+#[test]
 fn a_batch_of_another_magic_is_refused() {
     assert_eq!(with(|batch| batch[16] = 1), Err(BatchError::Magic(1)));
 }

@@ -15,6 +15,7 @@ const OFTEN: &[&str] = &[
     "topic deleted",
     "stranger",
     "unreadable batch refused",
+    "timestamp refused",
     "batch checked beside the core",
     "outcome unknown",
     "batch sent again",

@@ -71,6 +71,8 @@ pub struct TopicPlan {
     pub volatile: bool,
     /// Where segments are sealed.
     pub segment_bytes: u64,
+    /// `message.timestamp.type` is `LogAppendTime`.
+    pub brokers_time: bool,
     /// `retention.bytes`.
     pub retention_bytes: Option<u64>,
     /// `retention.ms`.
@@ -298,6 +300,7 @@ fn topic(dice: &mut Dice) -> TopicPlan {
         partitions: dice.within(1..5) as u32,
         volatile: dice.once_in(4),
         segment_bytes: *dice.pick(&[16, 16, 32, 64, 256]) << 10,
+        brokers_time: dice.once_in(4),
         retention_bytes: dice.once_in(5).then(|| *dice.pick(&[16, 64, 128]) << 10),
         retention_ms: dice.once_in(5).then(|| dice.any_magnitude(500..60_000)),
     }
@@ -412,11 +415,18 @@ impl fmt::Display for Plan {
             "  storage    {journal_files} journal files of {journal_file_bytes} bytes, {tail_bytes} bytes of log memory, bypass from {bypass_bytes}, descriptors beyond the least {open_files:?}"
         )?;
         for topic in &self.topics {
-            let TopicPlan { partitions, volatile, segment_bytes, retention_bytes, retention_ms } = topic;
+            let TopicPlan {
+                partitions,
+                volatile,
+                segment_bytes,
+                brokers_time,
+                retention_bytes,
+                retention_ms,
+            } = topic;
             let ack = if *volatile { "memory" } else { "disk" };
             writeln!(
                 f,
-                "  topic      {partitions} partitions, ack={ack}, segments of {segment_bytes}, retention {retention_bytes:?} bytes {retention_ms:?} ms"
+                "  topic      {partitions} partitions, ack={ack}, segments of {segment_bytes}, broker's time {brokers_time}, retention {retention_bytes:?} bytes {retention_ms:?} ms"
             )?;
         }
         for life in &self.lives {

@@ -29,6 +29,16 @@ pub enum TopicAck {
     Memory,
 }
 
+/// Whose clock a record's timestamp is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimestampType {
+    /// The producer's.
+    #[default]
+    CreateTime,
+    /// The broker's, when the record was appended.
+    LogAppendTime,
+}
+
 /// A partition's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionConfig {
@@ -41,6 +51,12 @@ pub struct PartitionConfig {
     pub max_batch_bytes: u32,
     /// What the records of a compressed batch may unpack to.
     pub max_decompressed_bytes: u32,
+    /// Whose timestamps its records have.
+    pub timestamp_type: TimestampType,
+    /// How much earlier than the broker's clock a producer's timestamp may be, in milliseconds.
+    pub timestamp_before_max_ms: u64,
+    /// How much later.
+    pub timestamp_after_max_ms: u64,
     /// Whole segments go, oldest first, while those behind them have this many bytes; none: no limit.
     pub retention_bytes: Option<u64>,
     /// A segment goes when all its records are older, by their own timestamps; none: they stay for ever.
@@ -54,6 +70,9 @@ impl Default for PartitionConfig {
             segment_bytes: limits::DEFAULT_SEGMENT_BYTES,
             max_batch_bytes: ringlog_protocol::limits::DEFAULT_MAX_BATCH_BYTES as u32,
             max_decompressed_bytes: ringlog_protocol::limits::MAX_DECOMPRESSED_BYTES as u32,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX as u64,
+            timestamp_after_max_ms: 60 * 60 * 1000,
             retention_bytes: None,
             retention_ms: None,
         }

@@ -1,5 +1,5 @@
-//! How a batch becomes an entry of the log: its final offset and leader epoch in it, its envelope in front, its CRC checked;
-//! in the same pass as a copy, or where it lies.
+//! How a batch becomes an entry of the log: its final offset and leader epoch in it, and the broker's time if the topic wants
+//! that; its envelope in front, its CRC checked; in the same pass as a copy, or where it lies.
 
 use bytes::{BufMut, BytesMut};
 use ringlog_protocol::batch::{self, BatchError, BatchHeader};
@@ -21,6 +21,9 @@ pub(crate) fn copy_in(
     let mut front = [0; batch::HEADER_BYTES];
     front.copy_from_slice(&batch[..batch::HEADER_BYTES]);
     batch::patch(&mut front, header.base_offset, header.leader_epoch);
+    if header.is_log_append_time() {
+        batch::stamp(&mut front, header);
+    }
     let prefix = front.first_chunk::<PREFIX_BYTES>().expect("a header is longer than its prefix");
     let envelope = Envelope::of(id, batch.len() as u32, prefix);
     out.put_slice(&envelope.encode());
@@ -31,6 +34,10 @@ pub(crate) fn copy_in(
         crc = crc32c::crc32c_append(crc, step);
     }
     if crc == header.crc {
+        if header.is_log_append_time() {
+            let batch = before + ENVELOPE_BYTES;
+            out[batch..batch + batch::HEADER_BYTES].copy_from_slice(&front);
+        }
         return Ok(envelope.crc);
     }
     out.truncate(before);
@@ -46,6 +53,9 @@ pub(crate) fn finish_in_place(
     let (front, batch) = memory.split_at_mut(ENVELOPE_BYTES);
     batch::verify_crc(header, batch)?;
     batch::patch(batch, header.base_offset, header.leader_epoch);
+    if header.is_log_append_time() {
+        batch::stamp(batch, header);
+    }
     let prefix = batch.first_chunk::<PREFIX_BYTES>().expect("a batch is longer than its prefix");
     front.copy_from_slice(&Envelope::of(id, batch.len() as u32, prefix).encode());
     Ok(())

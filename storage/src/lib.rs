@@ -47,7 +47,9 @@ mod segment;
 mod stats;
 mod store;
 
-pub use config::{PartitionConfig, PartitionId, PartitionSpec, PreviousEpoch, StoreConfig, TopicAck};
+pub use config::{
+    PartitionConfig, PartitionId, PartitionSpec, PreviousEpoch, StoreConfig, TimestampType, TopicAck,
+};
 pub use error::{AppendError, ReadError, RecoveryError, StoreError, StoreFailure};
 pub use folders::{keep_damaged_epoch, last_topic_id, prepare_epoch, remove_epoch, remove_topic};
 pub use partition::{Partition, ReadBatches};

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use ringlog_protocol::batch::{BatchHeader, Walked};
 use ringlog_protocol::{Ack, ErrorCode, Frame, FrameHeader};
-use ringlog_reactor::sim::mutant;
+use ringlog_reactor::sim::{mutant, reached};
+use ringlog_reactor::wall_clock_ms;
 use ringlog_storage::format::envelope::ENVELOPE_BYTES;
 use ringlog_storage::{AppendError, Appended, Partition};
 
@@ -17,6 +18,7 @@ use crate::handlers::partition;
 use crate::record_checks::check_here;
 use crate::session::Session;
 use crate::shard::Shard;
+use crate::timestamps;
 
 /// Appends the batch. `disk` is answered by `acks.rs` once it is on stable storage.
 pub fn handle(shard: &Shard, session: &Rc<Session>, frame: &Frame<'_>) -> Handled {
@@ -73,7 +75,7 @@ fn produce(shard: &Shard, session: &Rc<Session>, header: &FrameHeader, batch: &m
         session.reply_error(request, ErrorCode::ShuttingDown, "the broker is shutting down; send it again");
         return Handled::Done;
     }
-    let checked = match shard.store().check(&partition, batch.bytes()) {
+    let mut checked = match shard.store().check(&partition, batch.bytes()) {
         Ok(checked) => checked,
         Err(error) => {
             session.reply_error(request, code_of(&error), &error.to_string());
@@ -89,6 +91,12 @@ fn produce(shard: &Shard, session: &Rc<Session>, header: &FrameHeader, batch: &m
         }
         None => return Handled::Unchecked { limit: partition.config().max_decompressed_bytes as usize },
     };
+    let valid = timestamps::check_or_give(partition.config(), &mut checked, walked, wall_clock_ms());
+    if let Err(error) = valid {
+        reached("timestamp refused");
+        session.reply_error(request, ErrorCode::InvalidTimestamp, &error.to_string());
+        return Handled::Done;
+    }
     match batch.append(shard, &partition, &checked) {
         Ok(appended) => match ack {
             Ack::Disk if !mutant("ack-before-commit") => {

@@ -200,6 +200,12 @@ impl BatchHeader {
         self.attributes & LOG_APPEND_TIME_BIT != 0
     }
 
+    /// Gives every record the broker's time instead of its own: [`stamp`] writes that into the batch.
+    pub fn set_log_append_time(&mut self, at_ms: i64) {
+        self.attributes |= LOG_APPEND_TIME_BIT;
+        self.max_timestamp = at_ms;
+    }
+
     /// Whether the batch belongs to a transaction.
     pub fn is_transactional(&self) -> bool {
         self.attributes & TRANSACTIONAL_BIT != 0
@@ -237,6 +243,23 @@ pub fn patch(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
     assert!(batch.len() >= HEADER_BYTES, "only a batch with a header is patched");
     batch[BASE_OFFSET..BATCH_LENGTH].copy_from_slice(&base_offset.to_be_bytes());
     batch[LEADER_EPOCH..MAGIC_AT].copy_from_slice(&leader_epoch.to_be_bytes());
+}
+
+/// Writes the header's attributes and largest timestamp into the batch, and the checksum that it has with them. `front` has
+/// at least the batch's header; the checksum that stands there is right. What follows it is not read again: a CRC is
+/// linear, so what the changed bytes do to it is known from those alone.
+///
+/// # Panics
+/// If `front` has no whole header.
+pub fn stamp(front: &mut [u8], header: &BatchHeader) {
+    assert!(front.len() >= HEADER_BYTES, "only a batch with a header is stamped");
+    let stated = u32::from_be_bytes(front[CRC..ATTRIBUTES].try_into().expect("four bytes"));
+    let before = crc32c::crc32c(&front[ATTRIBUTES..PRODUCER_ID]);
+    front[ATTRIBUTES..LAST_OFFSET_DELTA].copy_from_slice(&header.attributes.to_be_bytes());
+    front[MAX_TIMESTAMP..PRODUCER_ID].copy_from_slice(&header.max_timestamp.to_be_bytes());
+    let after = crc32c::crc32c(&front[ATTRIBUTES..PRODUCER_ID]);
+    let crc = stated ^ crc32c::crc32c_combine(before ^ after, 0, header.total_len() - PRODUCER_ID);
+    front[CRC..ATTRIBUTES].copy_from_slice(&crc.to_be_bytes());
 }
 
 fn i64_at(bytes: &[u8; HEADER_BYTES], at: usize) -> i64 {

@@ -20,7 +20,7 @@ pub mod walk;
 pub use builder::{BatchBuilder, PushError};
 pub use check::{BatchError, check_for_produce, split_batches, verify_crc};
 pub use header::{
-    BatchHeader, CRC_FROM, Compression, HEADER_BYTES, NO_TIMESTAMP, crc_of, patch, records_section,
+    BatchHeader, CRC_FROM, Compression, HEADER_BYTES, NO_TIMESTAMP, crc_of, patch, records_section, stamp,
 };
 pub use record::{Header, Headers, Record, RecordError, RecordIter};
 pub use walk::{RecordFault, RecordsError, Walked, check_records};

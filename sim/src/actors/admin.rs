@@ -51,6 +51,7 @@ async fn make(stage: &Stage, admin: &Admin, number: usize, plan: &TopicPlan) {
             .partitions(plan.partitions)
             .config("ack", ack)
             .config("segment.bytes", plan.segment_bytes.to_string())
+            .config("message.timestamp.type", if plan.brokers_time { "LogAppendTime" } else { "CreateTime" })
             .config("retention.bytes", limit(plan.retention_bytes))
             .config("retention.ms", limit(plan.retention_ms))
             .send();
