@@ -65,7 +65,7 @@ pub const MAX_PARKED_REQUESTS: usize = 64;
 pub const MAX_HANDLES: usize = 16_384;
 
 /// Subscriptions of one session.
-pub const MAX_SUBSCRIPTIONS: usize = 4_096;
+pub const MAX_SUBSCRIPTIONS: usize = ringlog_protocol::limits::MAX_SUBSCRIPTIONS;
 
 /// The most one push to a subscriber carries (a larger single batch still goes out whole).
 pub const DELIVERY_BYTES: usize = 256 << 10;

@@ -123,7 +123,7 @@ const SETTINGS: [Setting; 9] = [
     },
     Setting {
         key: "segment.bytes",
-        help: "bytes of a segment file, 65536 to 4294967296",
+        help: "bytes of a segment file, 16384 to 2147483648",
         apply: set_segment_bytes,
     },
 ];
@@ -268,6 +268,26 @@ mod tests {
         assert_eq!((config.max_batch_bytes, config.max_decompressed_bytes), (2048, 4096));
         assert_eq!(config.timestamp_type, TimestampType::LogAppendTime);
         assert_eq!((config.timestamp_before_max_ms, config.timestamp_after_max_ms), (1, i64::MAX as u64));
+    }
+
+    #[test]
+    fn the_range_that_a_setting_names_is_the_one_it_takes() {
+        let mut ranges = 0;
+        for setting in &SETTINGS {
+            let words: Vec<&str> = setting.help.split([' ', ',']).collect();
+            let Some(at) =
+                words.windows(3).position(|three| three[1] == "to" && three[0].parse::<u64>().is_ok())
+            else {
+                continue;
+            };
+            let bound = |at: usize| words[at].parse::<u64>().expect("a number");
+            let (least, most) = (bound(at), bound(at + 2));
+            let takes = |value: u64| (setting.apply)(&value.to_string(), &mut PartitionConfig::default());
+            assert!(takes(least) && takes(most), "{}", setting.key);
+            assert!(!takes(least - 1) && !takes(most + 1), "{}", setting.key);
+            ranges += 1;
+        }
+        assert!(ranges >= 3, "the ranges are written as `A to B`");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!   that is larger than the whole budget and alone.
 //! - Admission is first come, first served: nobody is admitted while somebody waits who came before.
 //! - A partition with something to take that the driver was not told of is in `dirty`, and then a doorbell is under way (`told`).
+//! - A record without key and partition goes to no partition that refuses records, as long as there is another.
 //! - The lock is held for pushing one record or taking one batch; compressing and checksums happen outside.
 
 use std::collections::VecDeque;
@@ -86,6 +87,8 @@ struct Queue {
     full: VecDeque<Filling>,
     open: Option<Filling>,
     in_dirty: bool,
+    /// It takes no records: those that may go anywhere go elsewhere.
+    refusing: bool,
     /// How large the last batch became: the next one begins with that much memory, so that it hardly grows under the lock.
     usual_bytes: usize,
 }
@@ -96,6 +99,8 @@ struct Filling {
     builder: BatchBuilder,
     outcome: Arc<Outcome>,
     opened_at: Instant,
+    /// It has a record whose key or partition says that it belongs here.
+    bound: bool,
 }
 
 /// A batch on its way. Dropped without `settle`, it fails its deliveries.
@@ -250,6 +255,7 @@ impl Accumulator {
             state.open_new(partition, alone.with_room(state.partitions[partition as usize].usual_bytes));
         }
         let open = state.partitions[partition as usize].open.as_mut().expect("a batch was just opened");
+        open.bound |= record.key.is_some() || record.partition.is_some();
         let index = push(&mut open.builder, timestamp_ms, &record);
         let delivery = Delivery::new(Arc::clone(&open.outcome), index);
         Admission::Admitted { delivery, ring: state.must_ring() }
@@ -303,6 +309,33 @@ impl Accumulator {
             sent: false,
             settled: false,
         }
+    }
+
+    /// A partition was opened: notes whether it takes records. What waits for one that does not, and may go anywhere, goes to another.
+    /// True when the driver must look at what is dirty.
+    pub fn note_refusing(&self, partition: u32, refusing: bool) -> bool {
+        let mut state = self.lock();
+        state.partitions[partition as usize].refusing = refusing;
+        if !refusing || state.partitions.iter().all(|queue| queue.refusing) {
+            return false;
+        }
+        if state.sticky == partition {
+            state.sticky = state.next_for_any();
+        }
+        let queue = &mut state.partitions[partition as usize];
+        let (bound, mut moving): (VecDeque<Filling>, VecDeque<Filling>) =
+            std::mem::take(&mut queue.full).into_iter().partition(|filling| filling.bound);
+        queue.full = bound;
+        moving.extend(queue.open.take_if(|filling| !filling.bound));
+        let target = state.sticky;
+        for filling in &moving {
+            filling.outcome.move_to(target);
+        }
+        if !moving.is_empty() {
+            state.partitions[target as usize].full.extend(moving);
+            state.mark_dirty(target);
+        }
+        state.must_ring()
     }
 
     /// Lets all that was admitted so far go at once. Gives the mark for `flushed`, and whether to ring.
@@ -417,6 +450,7 @@ impl State {
             builder,
             outcome: Outcome::new(partition),
             opened_at: ringlog_reactor::now(),
+            bound: false,
         };
         self.partitions[partition as usize].open = Some(filling);
         self.mark_dirty(partition);
@@ -432,9 +466,17 @@ impl State {
         let filling = queue.open.take()?;
         queue.usual_bytes = filling.builder.len().min(self.most_usual_bytes);
         if partition == self.sticky {
-            self.sticky = (self.sticky + 1) % self.partitions.len() as u32;
+            self.sticky = self.next_for_any();
         }
         Some(filling)
+    }
+
+    /// The partition after the sticky one, but for those that refuse; if all do, they tell why.
+    fn next_for_any(&self) -> u32 {
+        let count = self.partitions.len() as u32;
+        let mut others = (1..=count).map(|step| (self.sticky + step) % count);
+        let taking = others.find(|partition| !self.partitions[*partition as usize].refusing);
+        taking.unwrap_or((self.sticky + 1) % count)
     }
 
     fn mark_dirty(&mut self, partition: u32) {

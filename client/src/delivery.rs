@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -49,7 +50,7 @@ impl Delivery {
     }
 
     fn of_record(&self, settled: Settled) -> Result<Acked, DeliveryError> {
-        let partition = self.outcome.partition;
+        let partition = self.outcome.partition.load(Ordering::Relaxed);
         settled
             .map(|base| Acked { partition, offset: if base < 0 { -1 } else { base + i64::from(self.index) } })
     }
@@ -82,7 +83,8 @@ type Settled = Result<i64, DeliveryError>;
 /// What the deliveries of one batch share.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    partition: u32,
+    /// Where the batch goes; it may change as long as nothing of it was sent.
+    partition: AtomicU32,
     waiting: Mutex<Waiting>,
 }
 
@@ -94,7 +96,12 @@ struct Waiting {
 
 impl Outcome {
     pub(crate) fn new(partition: u32) -> Arc<Self> {
-        Arc::new(Self { partition, waiting: Mutex::default() })
+        Arc::new(Self { partition: AtomicU32::new(partition), waiting: Mutex::default() })
+    }
+
+    /// The batch goes to another partition.
+    pub(crate) fn move_to(&self, partition: u32) {
+        self.partition.store(partition, Ordering::Relaxed);
     }
 
     /// Wakes everybody who waits for a record of this batch.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ringlog_protocol::limits::{DEFAULT_MAX_BATCH_BYTES, UNPACKED_HEADER_BYTES, UNPACKED_RECORD_BYTES};
+use ringlog_protocol::limits::{
+    DEFAULT_MAX_BATCH_BYTES, MAX_SUBSCRIPTIONS, UNPACKED_HEADER_BYTES, UNPACKED_RECORD_BYTES,
+};
 
 use crate::record::{ConsumedRecord, Header};
 
@@ -12,6 +14,10 @@ pub(crate) const MAX_HANDLES: usize = 1024;
 pub(crate) const MAX_CLIENT_ID_BYTES: usize = 256;
 /// Commands that may wait for the driver; more wait in their callers.
 pub(crate) const COMMAND_QUEUE: usize = 256;
+
+/// Partitions that one connection serves, for producers and consumers together. For more partitions of a shard another connection to it is
+/// made.
+pub(crate) const PARTITIONS_PER_LINK: usize = MAX_SUBSCRIPTIONS;
 
 /// How large a batch grows before it is closed.
 pub(crate) const DEFAULT_BATCH_BYTES: usize = 64 << 10;

@@ -25,6 +25,8 @@ pub const UNPACKED_NAME_FACTOR: usize = 3;
 pub const MAX_TOPIC_NAME: usize = 249;
 /// The most partitions a topic can have.
 pub const MAX_PARTITIONS_PER_TOPIC: u32 = 10_000;
+/// The most subscriptions that a connection may have. For more, a client makes another connection.
+pub const MAX_SUBSCRIPTIONS: usize = 4_096;
 /// The largest `Hello` or `Welcome` frame, header included: all that a stranger can make the broker gather.
 pub const MAX_HANDSHAKE_BYTES: usize = 4096;
 /// The largest body whose length stands in the header's `body_words`: 65,534 words.

@@ -36,8 +36,8 @@ Example:
 Settings:
   retention.ms       milliseconds a record stays; -1: for ever (default: 604800000, seven days)
   retention.bytes    bytes of newer segments behind which an old one goes; -1: no limit (default)
-  segment.bytes      bytes of a segment file (default: 1073741824)
-  max.message.bytes  the largest record batch (default: 1048576)
+  segment.bytes      bytes of a segment file, 16384 to 2147483648 (default: 1073741824)
+  max.message.bytes  the largest record batch, after compression, 1024 to 8388608 (default: 1048576)
   ack                disk or memory: when a record can be read (default: disk)")]
     Create {
         /// 1 to 249 letters, digits, `.`, `_` and `-`

@@ -10,7 +10,7 @@ use ringlog_storage::{Partition, ReadError};
 
 use crate::handlers::list_offsets::resolve;
 use crate::handlers::{body, partition, read_error};
-use crate::limits::DELIVERY_BYTES;
+use crate::limits::{DELIVERY_BYTES, MAX_SUBSCRIPTIONS};
 use crate::session::{self, Session};
 
 /// Begins a subscription under the request's number.
@@ -19,7 +19,12 @@ pub fn handle(session: &Rc<Session>, frame: &Frame<'_>) {
     let Some(subscribe) = body::<Subscribe>(session, frame) else { return };
     let Some(partition) = partition(session, &frame.header) else { return };
     if !session.may_subscribe(id) {
-        let message = format!("subscription {id} exists already, or this connection has too many");
+        let message = match session.credit(id).is_some() {
+            true => format!("subscription {id} exists already"),
+            false => {
+                format!("a connection may have {MAX_SUBSCRIPTIONS} subscriptions; make another connection")
+            }
+        };
         return session.reply_error(id, ErrorCode::TooManySubscriptions, &message);
     }
     let credit = Rc::new(session::Credit::default());

@@ -215,6 +215,30 @@ fn what_is_sound_of_a_quarantined_partition_is_copied_to_a_new_topic() {
     check(data.path(), &[]).ok();
 }
 
+#[test]
+fn records_without_a_key_leave_a_quarantined_partition_out() {
+    let data = folder();
+    let broker = Broker::start(data.path());
+    broker.create_topic("t", 2);
+    for line in ["to be damaged\n", "behind it\n"] {
+        broker.run_with_input(&["produce", "t", "--partition", "0"], line);
+    }
+    broker.kill();
+    flip_in_journal(data.path(), b"to be damaged");
+    let broker = Broker::start(data.path());
+    // A producer begins with a partition at random.
+    for n in 0..12 {
+        let places = broker.run_with_input(&["produce", "t", "--print-acks"], format!("{n}\n"));
+        assert_eq!(places.text(), format!("1 {n}\n"));
+    }
+    let many: String = (0..1000).map(|n| format!("{n}\n")).collect();
+    broker.run_with_input(&["produce", "t", "--batch-bytes", "200"], many);
+    let named = run_with_input(&mut broker.ringlog(&["produce", "t", "--partition", "0"]), b"x\n").code(1);
+    assert!(named.stderr.contains("quarantined"), "{}", named.stderr);
+    let described = broker.run(&["topic", "describe", "t"]);
+    assert!(described.text().lines().any(|line| line.ends_with("QUARANTINED")), "{}", described.text());
+}
+
 /// Changes a byte of what one of the journal files holds.
 fn flip_in_journal(data: &Path, what: &[u8]) {
     for path in files_of(&data.join("journal")) {

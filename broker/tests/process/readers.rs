@@ -53,3 +53,29 @@ fn stuck_reader(broker: &Broker, partition: u32) -> Wire {
     wire.send(&try_encode(Kind::Subscribe, 9, handle, 0, &subscribe).expect("a subscribe fits"));
     wire
 }
+
+#[test]
+fn one_client_reads_and_fills_more_partitions_of_a_shard_than_a_connection_may_have() {
+    const PARTITIONS: usize = ringlog_protocol::limits::MAX_SUBSCRIPTIONS + 4;
+    let data = folder();
+    let broker = Broker::start_with(data.path(), &["--cores", "1"]);
+    broker.create_topic("wide", PARTITIONS as u32);
+    let lines: String = (0..PARTITIONS)
+        .map(|partition| format!("{{\"partition\":{partition},\"value\":\"{partition}\"}}\n"))
+        .collect();
+    broker.run_with_input(&["produce", "wide", "--format", "json"], &lines);
+    let consume = ["consume", "wide", "--format", "%p %v\\n"];
+    let until_end = broker.run(&[&consume[..], &["--until-end"]].concat());
+    let count = PARTITIONS.to_string();
+    let live = broker.run(&[&consume[..], &["--count", &count]].concat());
+    for read in [until_end, live] {
+        let mut seen: Vec<usize> = Vec::new();
+        for line in read.text().lines() {
+            let (partition, value) = line.split_once(' ').expect("two words");
+            assert_eq!(partition, value);
+            seen.push(value.parse().expect("a number"));
+        }
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..PARTITIONS), "every partition is read once");
+    }
+}

@@ -18,11 +18,12 @@ use ringlog_protocol::{ErrorCode, codec};
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Instant, now};
 
+use super::Bell;
 use super::backoff::Backoff;
 use super::link::{Link, Trouble};
 use super::lock::Lock;
 use super::notify::Notify;
-use super::pool::Pool;
+use super::pool::{Pool, Seat};
 use super::window::{Answer, Settled, Window};
 use crate::accumulator::{Accumulator, Batch, ProducerSettings, Take};
 use crate::error::{AdminError, DeliveryError, Refusal};
@@ -34,6 +35,7 @@ const NO_OFFSET: i64 = -1;
 pub(crate) struct Lane {
     owner: Arc<Accumulator>,
     partition: u32,
+    bell: Bell,
     changed: Notify,
     state: Lock<State>,
 }
@@ -67,8 +69,8 @@ enum Obstacle {
 }
 
 impl Lane {
-    pub fn new(owner: Arc<Accumulator>, partition: u32) -> Arc<Self> {
-        Arc::new(Self { owner, partition, changed: Notify::new(), state: Lock::default() })
+    pub fn new(owner: Arc<Accumulator>, partition: u32, bell: Bell) -> Arc<Self> {
+        Arc::new(Self { owner, partition, bell, changed: Notify::new(), state: Lock::default() })
     }
 
     /// Something is new: records, or an answer. An open lane is served on the spot: to wake its task costs more than the
@@ -117,7 +119,7 @@ impl Lane {
                 Err(_) => Err(Obstacle::Later(self.last_obstacle(), false)),
             };
             let obstacle = match opened {
-                Ok((link, handle)) => self.serve(&pool, &link, handle).await,
+                Ok((seat, handle)) => self.serve(&pool, seat.link(), handle).await,
                 Err(obstacle) => obstacle,
             };
             match obstacle {
@@ -151,8 +153,9 @@ impl Lane {
         oldest.map(|opened_at| opened_at + self.owner.settings.delivery_timeout)
     }
 
-    async fn open(&self, pool: &Arc<Pool>) -> Result<(Arc<Link>, u32), Obstacle> {
-        let (known, link) = pool.route(&self.owner.topic, self.partition).await.map_err(Obstacle::from)?;
+    async fn open(&self, pool: &Arc<Pool>) -> Result<(Seat, u32), Obstacle> {
+        let (known, seat) = pool.seat(&self.owner.topic, self.partition).await.map_err(Obstacle::from)?;
+        let link = seat.link();
         match link.open_partition(&self.owner.topic, self.partition).await {
             Ok((handle, opened))
                 if opened.topic_id != self.owner.topic_id && !mutant("topic-id-unchecked") =>
@@ -163,16 +166,26 @@ impl Lane {
                 let topic = Arc::clone(&self.owner.topic);
                 Err(Obstacle::Fatal(DeliveryError::TopicRecreated { topic }))
             }
-            Ok((handle, _)) => {
+            Ok((handle, opened)) => {
+                self.note_refusing(opened.quarantined);
                 let mut state = self.state.lock();
-                state.open = Some((Arc::clone(&link), handle));
+                state.open = Some((Arc::clone(link), handle));
                 state.reopen = false;
-                Ok((link, handle))
+                drop(state);
+                Ok((seat, handle))
             }
             Err(trouble) => {
                 pool.forget(&known);
                 Err(Obstacle::from(AdminError::from(trouble)))
             }
+        }
+    }
+
+    /// Has records that may go anywhere go elsewhere while this partition takes none.
+    fn note_refusing(&self, refusing: bool) {
+        if self.owner.note_refusing(self.partition, refusing) {
+            reached("records left a partition that refuses");
+            self.bell.ring();
         }
     }
 
@@ -276,6 +289,9 @@ impl Lane {
     /// A batch was answered, or its link was lost. The lane must be woken once all that came together is told: with only half of
     /// it known, it might send what must not be sent behind the other half.
     pub fn answer(&self, flight: u64, answer: Result<Reply, Trouble>) {
+        if matches!(&answer, Err(Trouble::Refused(refusal)) if refusal.code == ErrorCode::Quarantined) {
+            self.note_refusing(true);
+        }
         self.settle(|state, settled| state.answer(flight, answer, settled));
     }
 
@@ -296,7 +312,7 @@ impl Lane {
     }
 
     fn is_stopped(&self) -> bool {
-        self.state.lock().stopped
+        self.owner.settings.stop_on_failure && self.state.lock().stopped
     }
 
     /// Closes a batch. One that cannot be compressed, or stays too large, has failed.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ pub(crate) struct Link {
     subscriptions: Lock<BTreeMap<u32, Arc<Subscription>>>,
     /// Empty, and with memory for the lanes of the next answers.
     answered: Lock<Vec<Arc<Lane>>>,
+    /// Partitions that it serves.
+    seats: AtomicUsize,
     ended: AtomicBool,
 }
 
@@ -118,6 +120,7 @@ impl Link {
             unacked: Lock::default(),
             subscriptions: Lock::default(),
             answered: Lock::default(),
+            seats: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
         });
         runtime.carry(address, Arc::clone(&link));
@@ -154,6 +157,17 @@ impl Link {
 
     fn welcome(&self) -> &Welcome {
         self.welcome.get().expect("a link is handed out after its handshake")
+    }
+
+    /// Takes room for one more partition, if there is some.
+    pub fn take_seat(&self) -> bool {
+        let one_more = |taken| (taken < limits::PARTITIONS_PER_LINK).then_some(taken + 1);
+        self.seats.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    /// Gives that room back.
+    pub fn leave_seat(&self) {
+        self.seats.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub fn has_ended(&self) -> bool {

@@ -53,6 +53,7 @@ pub(crate) struct Engine {
     pool: Arc<Pool>,
     handles: Lock<BTreeMap<HandleId, Handle>>,
     last_handle: AtomicU64,
+    doorbell: Arc<Doorbell>,
     /// Empty, and with memory for the partitions of the next doorbell.
     dirty: Lock<Vec<u32>>,
     /// Fires when a handle is gone.
@@ -66,9 +67,23 @@ enum Handle {
 
 struct Producer {
     shared: Arc<Accumulator>,
+    bell: Bell,
     /// By partition, each made when it is first needed.
     lanes: Vec<Option<(Arc<Lane>, Task)>>,
     retiring: bool,
+}
+
+/// Has the engine look at a handle, from inside.
+#[derive(Clone)]
+pub(crate) struct Bell {
+    id: HandleId,
+    doorbell: Arc<Doorbell>,
+}
+
+impl Bell {
+    pub fn ring(&self) {
+        self.doorbell.ring(self.id);
+    }
 }
 
 struct Consumer {
@@ -84,6 +99,7 @@ impl Engine {
             pool: Pool::new(Arc::clone(runtime), config),
             handles: Lock::default(),
             last_handle: AtomicU64::new(0),
+            doorbell: Arc::clone(&orders.doorbell),
             dirty: Lock::default(),
             gone: Notify::new(),
         });
@@ -149,8 +165,13 @@ impl Engine {
         let sticky = (ringlog_reactor::random_u64() % u64::from(partitions.max(1))) as u32;
         let shared = Accumulator::new(topic, known.id, partitions, settings, max_batch_bytes, sticky);
         let lanes = (0..partitions).map(|_| None).collect();
-        let producer = Producer { shared: Arc::clone(&shared), lanes, retiring: false };
-        let id = self.register(Handle::Producer(producer))?;
+        let producer = |id| Producer {
+            shared: Arc::clone(&shared),
+            bell: Bell { id, doorbell: Arc::clone(&self.doorbell) },
+            lanes,
+            retiring: false,
+        };
+        let id = self.register(|id| Handle::Producer(producer(id)))?;
         Ok(producer::Handle { id, line, shared })
     }
 
@@ -183,7 +204,7 @@ impl Engine {
             })
             .collect();
         let consumer = Consumer { shared: Arc::clone(&shared), subscriptions: subscriptions.clone() };
-        let id = self.register(Handle::Consumer(consumer))?;
+        let id = self.register(|_| Handle::Consumer(consumer))?;
         for subscription in subscriptions {
             // It ends by itself when the consumer is dropped.
             self.runtime.spawn(subscription.run(Arc::clone(&self.pool)));
@@ -191,13 +212,13 @@ impl Engine {
         Ok(consumer::Handle { id, line, shared })
     }
 
-    fn register(&self, handle: Handle) -> Result<HandleId, OpenError> {
+    fn register(&self, handle: impl FnOnce(HandleId) -> Handle) -> Result<HandleId, OpenError> {
         let mut handles = self.handles.lock();
         if handles.len() >= limits::MAX_HANDLES {
             return Err(OpenError::TooManyHandles { limit: limits::MAX_HANDLES });
         }
         let id = self.last_handle.fetch_add(1, Ordering::Relaxed) + 1;
-        handles.insert(id, handle);
+        handles.insert(id, handle(id));
         Ok(id)
     }
 
@@ -276,7 +297,7 @@ impl Engine {
 impl Producer {
     fn wake(&mut self, partition: u32, runtime: &Runtime, pool: &Arc<Pool>) {
         let (lane, _) = self.lanes[partition as usize].get_or_insert_with(|| {
-            let lane = Lane::new(Arc::clone(&self.shared), partition);
+            let lane = Lane::new(Arc::clone(&self.shared), partition, self.bell.clone());
             let task = runtime.spawn_cancellable(Arc::clone(&lane).run(Arc::clone(pool)));
             (lane, task)
         });

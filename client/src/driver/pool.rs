@@ -1,6 +1,7 @@
-//! The links to the broker, one for each shard that is used, and what is known of topics.
+//! The links to the broker, one for each shard that is used and more where one has all the partitions that it may have, and what is known
+//! of topics.
 //!
-//! Invariants: at most one attempt to connect is under way for a shard, and all who want that shard wait for it; an attempt is
+//! Invariants: at most one attempt to connect is under way for a slot, and all who want that slot wait for it; an attempt is
 //! never cancelled by one of them; two attempts are apart by the back-off, also when connections are cut as soon as they are made.
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::thread;
 
 use ringlog_protocol::Kind;
 use ringlog_protocol::messages::{MetadataRequest, TopicMetadata};
+use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Instant, now};
 
 use super::DriverConfig;
@@ -27,12 +29,14 @@ use crate::session::Reply;
 pub(crate) struct Pool {
     pub runtime: Arc<Runtime>,
     config: DriverConfig,
-    /// By the shard that was asked for; none is "any".
-    slots: Lock<BTreeMap<Option<u32>, Slot>>,
+    slots: Lock<BTreeMap<Place, Slot>>,
     /// The address that answered last is tried first.
     preferred: AtomicUsize,
     topics: Lock<BTreeMap<Arc<str>, Arc<TopicMetadata>>>,
 }
+
+/// The shard that was asked for, none is "any"; and which of the links to it.
+type Place = (Option<u32>, u32);
 
 #[derive(Default)]
 struct Slot {
@@ -49,6 +53,27 @@ struct Attempt {
     result: Lock<Option<Result<Arc<Link>, ConnectError>>>,
 }
 
+/// Room for one partition on a link, until it is dropped.
+pub(crate) struct Seat {
+    link: Arc<Link>,
+}
+
+impl Seat {
+    fn take(link: &Arc<Link>) -> Option<Self> {
+        link.take_seat().then(|| Self { link: Arc::clone(link) })
+    }
+
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.link.leave_seat();
+    }
+}
+
 impl Pool {
     pub fn new(runtime: Arc<Runtime>, config: DriverConfig) -> Arc<Self> {
         Arc::new(Self {
@@ -62,10 +87,14 @@ impl Pool {
 
     /// A link to a shard, or to any; connects if there is none. One attempt only: who wants more calls again, and is held to the back-off.
     pub async fn link(self: &Arc<Self>, shard: Option<u32>) -> Result<Arc<Link>, ConnectError> {
-        if let Some(link) = self.live(shard) {
+        self.link_at((shard, 0)).await
+    }
+
+    async fn link_at(self: &Arc<Self>, place: Place) -> Result<Arc<Link>, ConnectError> {
+        if let Some(link) = self.live(place) {
             return Ok(link);
         }
-        let attempt = self.attempt(shard);
+        let attempt = self.attempt(place);
         loop {
             let done = attempt.done.notified();
             if let Some(result) = attempt.result.lock().clone() {
@@ -81,18 +110,18 @@ impl Pool {
         slots.into_values().filter_map(|slot| slot.link).for_each(|link| link.end(End::Unwanted));
     }
 
-    fn live(&self, shard: Option<u32>) -> Option<Arc<Link>> {
+    fn live(&self, place: Place) -> Option<Arc<Link>> {
         let slots = self.slots.lock();
         let alive = |slot: &Slot| slot.link.clone().filter(|link| !link.has_ended());
-        match shard {
-            Some(_) => slots.get(&shard).and_then(alive),
-            None => slots.values().find_map(alive),
+        match place {
+            (Some(_), _) => slots.get(&place).and_then(alive),
+            (None, _) => slots.values().find_map(alive),
         }
     }
 
-    fn attempt(self: &Arc<Self>, shard: Option<u32>) -> Arc<Attempt> {
+    fn attempt(self: &Arc<Self>, place: Place) -> Arc<Attempt> {
         let mut slots = self.slots.lock();
-        let slot = slots.entry(shard).or_default();
+        let slot = slots.entry(place).or_default();
         if let Some(attempt) = &slot.attempt {
             return Arc::clone(attempt);
         }
@@ -106,17 +135,17 @@ impl Pool {
             if let Some(at) = not_before {
                 pool.runtime.sleep_until(at).await;
             }
-            let result = pool.connect(shard).await;
-            pool.attempted(shard, &result);
+            let result = pool.connect(place.0).await;
+            pool.attempted(place, &result);
             *running.result.lock() = Some(result);
             running.done.notify_all();
         });
         attempt
     }
 
-    fn attempted(&self, shard: Option<u32>, result: &Result<Arc<Link>, ConnectError>) {
+    fn attempted(&self, place: Place, result: &Result<Arc<Link>, ConnectError>) {
         let mut slots = self.slots.lock();
-        let slot = slots.entry(shard).or_default();
+        let slot = slots.entry(place).or_default();
         slot.attempt = None;
         slot.not_before = Some(now() + slot.backoff.next_pause());
         let Ok(link) = result else { return };
@@ -124,7 +153,7 @@ impl Pool {
         slot.connected_at = Some(now());
         slot.link = Some(Arc::clone(link));
         // Who asked for any shard got a particular one.
-        let there = slots.entry(Some(link.shard())).or_default();
+        let there = slots.entry((Some(link.shard()), place.1)).or_default();
         if there.link.as_ref().is_none_or(|old| old.has_ended()) {
             there.link = Some(Arc::clone(link));
         }
@@ -208,6 +237,27 @@ impl Pool {
         match answer? {
             Reply::Metadata(found) => Ok(found.topics),
             other => Err(nonsense(&other).into()),
+        }
+    }
+
+    /// A link to the shard of a partition with room for one more, with the knowledge that led there. For a producer's lane or a
+    /// subscription: the room is theirs while they keep the seat.
+    pub async fn seat(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        partition: u32,
+    ) -> Result<(Arc<TopicMetadata>, Seat), AdminError> {
+        let (topic, mut link) = self.route(name, partition).await?;
+        let shard =
+            topic.partitions.iter().find(|place| place.partition == partition).map(|place| place.shard);
+        let mut number = 0;
+        loop {
+            if let Some(seat) = Seat::take(&link) {
+                return Ok((topic, seat));
+            }
+            reached("another link to a shard");
+            number += 1;
+            link = self.link_at((shard, number)).await?;
         }
     }
 

@@ -92,10 +92,11 @@ impl Subscription {
         if self.inbox.queued_bytes(self.place).is_none() {
             return Stop::Unwanted;
         }
-        let (known, link) = match pool.route(&self.inbox.topic, self.partition).await {
+        let (known, seat) = match pool.seat(&self.inbox.topic, self.partition).await {
             Ok(route) => route,
             Err(error) => return self.stopped_by(error),
         };
+        let link = seat.link();
         let (handle, opened) = match link.open_partition(&self.inbox.topic, self.partition).await {
             Ok(opened) => opened,
             Err(trouble) => {
@@ -109,8 +110,8 @@ impl Subscription {
             pool.forget(&known);
             return Stop::Failed(self.recreated());
         }
-        let stop = match self.look_back(&link, handle, &opened).await {
-            Ok(()) => self.receive(&link, handle, backoff).await,
+        let stop = match self.look_back(link, handle, &opened).await {
+            Ok(()) => self.receive(link, handle, backoff).await,
             Err(stop) => stop,
         };
         link.close_partition(handle);
