@@ -112,9 +112,7 @@ fn lock(data_dir: &Path) -> Result<Option<fs::LockedFile>, CheckError> {
 
 async fn look(metadata: &Metadata, found: &mut FolderReport, progress: &mut dyn FnMut(CheckProgress)) {
     found.topics = metadata.topics.iter().map(|topic| (topic.id, topic.name.clone())).collect();
-    let every = |topic: &crate::topic::Topic| {
-        (0..topic.partitions).map(|partition| topic.partition_spec(partition)).collect::<Vec<_>>()
-    };
+    let every = |topic: &crate::topic::Topic| topic.owned_by(0, 1).collect::<Vec<_>>();
     let known = Known {
         previous: (metadata.epoch > 0)
             .then_some(PreviousEpoch { epoch: metadata.epoch, shards: metadata.shards }),

@@ -16,7 +16,7 @@ use ringlog_protocol::messages::CreateTopic;
 use ringlog_protocol::{ErrorCode, TopicName};
 use ringlog_reactor::Notify;
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_storage::remove_topic;
+use ringlog_storage::{make_topic, remove_topic};
 
 use crate::limits::MAX_PARTITIONS;
 use crate::metadata::Metadata;
@@ -138,7 +138,11 @@ impl Controller {
         let topic = Arc::new(self.check(request)?);
         // If anything is left of it, its id is not given to another topic: see `last_topic_id`.
         self.metadata.borrow_mut().next_topic_id += 1;
-        if let Err(why) = self.change(TopicChange::Prepare(topic.clone())).await {
+        let prepared = match make_topic(&self.data_dir, &topic.name, topic.id).await {
+            Ok(()) => self.change(TopicChange::Prepare(topic.clone())).await,
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = prepared {
             return Err(self.undo(&topic, why, false).await);
         }
         let mut next = self.metadata.borrow().clone();

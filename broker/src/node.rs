@@ -18,7 +18,8 @@ use ringlog_reactor::net::Listener;
 use ringlog_reactor::sim::mutant;
 use ringlog_reactor::{CoreConfig, CoreThread, fs, launch, mailbox, now, probe, signal, sleep, spawn};
 use ringlog_storage::{
-    Damage, PreviousEpoch, RecoverySummary, keep_damaged_epoch, last_topic_id, prepare_epoch, remove_epoch,
+    Damage, FolderTurn, PreviousEpoch, RecoverySummary, keep_damaged_epoch, last_topic_id, prepare_epoch,
+    remove_epoch,
 };
 
 use crate::config::{BrokerConfig, ConfigError};
@@ -399,6 +400,7 @@ async fn bring_up(
         previous,
         topics: metadata.topics.iter().cloned().map(Arc::new).collect(),
         open_files,
+        folder_turn: FolderTurn::default(),
     });
     let recovery =
         peers.ask_all(|_, done| PeerMessage::Recover { plan: plan.clone(), done }).await.map_err(failed)?;

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use bytes::Bytes;
 use ringlog_reactor::mailbox;
 use ringlog_reactor::net::SocketParts;
-use ringlog_storage::{PreviousEpoch, RecoverySummary};
+use ringlog_storage::{FolderTurn, PreviousEpoch, RecoverySummary};
 
 use crate::handlers::hello::Introduced;
 use crate::metadata::Metadata;
@@ -101,6 +101,8 @@ pub struct RecoveryPlan {
     pub topics: Vec<Arc<Topic>>,
     /// Descriptors of each shard's storage.
     pub open_files: usize,
+    /// Which shard may make folders of partitions.
+    pub folder_turn: FolderTurn,
 }
 
 /// A step of making or removing a topic.

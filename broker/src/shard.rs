@@ -160,25 +160,23 @@ impl Shard {
         match change {
             TopicChange::Prepare(topic) => {
                 for spec in topic.owned_by(self.index(), shards) {
-                    self.store.create_partition(spec).await.map_err(|error| error.to_string())?;
+                    self.store.create_partition(spec).map_err(|error| error.to_string())?;
                 }
             }
             TopicChange::Publish(topic) => self.topics.borrow_mut().insert(topic),
             TopicChange::Freeze(topic) => {
-                for spec in topic.owned_by(self.index(), shards) {
-                    if let Some(partition) = self.store.partition(spec.id) {
+                for id in topic.ids_of(self.index(), shards) {
+                    if let Some(partition) = self.store.partition(id) {
                         partition.refuse_appends(FROZEN);
                     }
                 }
             }
             TopicChange::Withdraw(topic) => {
                 self.topics.borrow_mut().remove(&topic.name);
-                for spec in topic.owned_by(self.index(), shards) {
-                    if self.store.partition(spec.id).is_some() {
-                        self.acks.partition_deleted(spec.id);
-                        self.store.delete_partition(spec.id).await.map_err(|error| error.to_string())?;
-                    }
-                }
+                let there =
+                    || topic.ids_of(self.index(), shards).filter(|id| self.store.partition(*id).is_some());
+                there().for_each(|id| self.acks.partition_deleted(id));
+                self.store.delete_partitions(there()).await.map_err(|error| error.to_string())?;
             }
         }
         Ok(())
@@ -234,6 +232,7 @@ async fn recover_when_told(
         tail_bytes: config.storage.tail_bytes,
         bypass_bytes: config.storage.bypass_bytes,
         open_files: plan.open_files,
+        folder_turn: plan.folder_turn.clone(),
         ..StoreConfig::new(&config.data_dir, peers.own(), plan.epoch)
     };
     let (answer, recovered) = match recover(store, partitions).await {

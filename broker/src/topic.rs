@@ -1,6 +1,7 @@
 //! A topic: its name, its partitions, what was set for it, and which shard owns which partition.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ringlog_protocol::Ack;
@@ -23,20 +24,22 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// What storage needs to keep one partition of it.
-    pub fn partition_spec(&self, partition: u32) -> PartitionSpec {
-        PartitionSpec {
-            id: PartitionId { topic: self.id, partition },
-            topic_name: self.name.clone(),
-            config: partition_config(&self.config).expect("checked when the topic was made, or read"),
-        }
+    /// What storage needs to keep the partitions that `shard` of `shards` owns. They share name and settings.
+    pub fn owned_by(&self, shard: u32, shards: u32) -> impl Iterator<Item = PartitionSpec> + '_ {
+        let config = partition_config(&self.config).expect("checked when the topic was made, or read");
+        let (topic_name, config): (Rc<str>, _) = (self.name.as_str().into(), Rc::new(config));
+        self.ids_of(shard, shards).map(move |id| PartitionSpec {
+            id,
+            topic_name: Rc::clone(&topic_name),
+            config: Rc::clone(&config),
+        })
     }
 
     /// The partitions of this topic that `shard` of `shards` owns.
-    pub fn owned_by(&self, shard: u32, shards: u32) -> impl Iterator<Item = PartitionSpec> + '_ {
+    pub fn ids_of(&self, shard: u32, shards: u32) -> impl Iterator<Item = PartitionId> + '_ {
         (0..self.partitions)
             .filter(move |&partition| owner(self.id, partition, shards) == shard)
-            .map(|partition| self.partition_spec(partition))
+            .map(|partition| PartitionId { topic: self.id, partition })
     }
 
     /// The topic as the wire tells it. A node alone leads everything (node 0, epoch 0).

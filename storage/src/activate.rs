@@ -13,6 +13,7 @@ use crate::error::{SYNCING, StoreError};
 use crate::journal::Journal;
 use crate::journal_files::{self, JournalFile};
 use crate::limits::{BLOCK_BYTES, MAX_FRAME_BYTES};
+use crate::partition_folders;
 use crate::recovery::Recovered;
 use crate::stats::count;
 use crate::store::{Inner, Store};
@@ -48,7 +49,12 @@ impl Recovered {
     /// Removes what recovery has put aside: all of it was in the journal, and is in segments now.
     async fn remove_unsynced(&self) {
         for path in &self.unsynced {
-            if let Err(error) = fs::remove_file(path).await {
+            let is_folder = path.file_name().and_then(|name| name.to_str()).and_then(layout::unsynced_dir_of);
+            let removed = match is_folder {
+                Some(_) => partition_folders::remove_aside(path).await,
+                None => fs::remove_file(path).await,
+            };
+            if let Err(error) = removed {
                 tracing::warn!(path = %path.display(), %error, "a superseded segment could not be removed");
             }
         }

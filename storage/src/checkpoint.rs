@@ -21,6 +21,7 @@ use crate::format::frame::JournalIdentity;
 use crate::journal_files::{self, JournalFile};
 use crate::limits::{FLUSHES_IN_FLIGHT, SYNCS_IN_FLIGHT};
 use crate::partition::Partition;
+use crate::partition_folders;
 use crate::permits::Permits;
 use crate::stats::count;
 use crate::store::{Health, Inner, Store};
@@ -205,6 +206,7 @@ async fn flush_in_groups(inner: &Rc<Inner>, all: &[Rc<Partition>], full: bool) -
         if full {
             // A segment that begins costs syncs, which are waited for. A thousand partitions that are new, or full, at the same
             // time would hold the checkpoint up for as long as the journal lasts.
+            make_folders(inner, group).await?;
             let roll = |partition: Rc<Partition>| async move { partition.roll_for_flush().await };
             in_parallel(SYNCS_IN_FLIGHT, group.iter(), roll).await?;
         }
@@ -215,6 +217,12 @@ async fn flush_in_groups(inner: &Rc<Inner>, all: &[Rc<Partition>], full: bool) -
         }
     }
     Ok(())
+}
+
+async fn make_folders(inner: &Inner, group: &[Rc<Partition>]) -> Result<(), StoreError> {
+    let working = group.iter().filter_map(|partition| Some((partition.activity().enter()?, partition)));
+    let working: Vec<_> = working.collect();
+    partition_folders::make(&inner.shared, working.iter().map(|(_, partition)| &***partition)).await
 }
 
 /// Flushes one partition after the other, which holds commits up the least. But when the journal is about to run full, commits will wait

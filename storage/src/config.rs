@@ -1,8 +1,10 @@
 //! What the broker tells the storage.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use crate::limits;
+use crate::partition_folders::FolderTurn;
 
 /// Names a partition for ever: a topic's id is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,9 +87,9 @@ pub struct PartitionSpec {
     /// Which one.
     pub id: PartitionId,
     /// Its topic's name: part of the folder's.
-    pub topic_name: String,
-    /// Its settings.
-    pub config: PartitionConfig,
+    pub topic_name: Rc<str>,
+    /// Its settings. All partitions of a topic have the same.
+    pub config: Rc<PartitionConfig>,
 }
 
 /// The start before this one, as the metadata names it.
@@ -121,6 +123,8 @@ pub struct StoreConfig {
     /// How many descriptors the shard's storage may have at the same time, beside those of its journal files. Taken to be at least
     /// [`MIN_OPEN_FILES`](limits::MIN_OPEN_FILES).
     pub open_files: usize,
+    /// Which shard may make folders of partitions. The same for all shards of a node.
+    pub folder_turn: FolderTurn,
 }
 
 impl StoreConfig {
@@ -136,6 +140,7 @@ impl StoreConfig {
             tail_bytes: limits::DEFAULT_TAIL_BYTES,
             bypass_bytes: limits::DEFAULT_BYPASS_BYTES,
             open_files: limits::DEFAULT_OPEN_FILES,
+            folder_turn: FolderTurn::default(),
         }
     }
 

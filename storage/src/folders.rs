@@ -100,6 +100,15 @@ pub async fn keep_damaged_epoch(data_dir: &Path, epoch: u64) -> Result<(), Store
     absent_is_fine(fs::rename(&from, &to).await).map_err(StoreError::io("renaming", from))
 }
 
+/// Makes the folder of a new topic, durably. Those of its partitions are made with their first segments.
+///
+/// # Errors
+/// When it cannot be made, or it is not certain that it stays.
+pub async fn make_topic(data_dir: &Path, name: &str, id: u64) -> Result<(), StoreError> {
+    ringlog_protocol::TopicName::check(name)?;
+    make_durable(&layout::topic_dir(data_dir, name, id), data_dir).await
+}
+
 /// Removes the folder of a deleted topic, durably, with whatever an interrupted deletion has left in it.
 ///
 /// # Errors
@@ -124,7 +133,7 @@ async fn remove_if_empty(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn absent_is_fine(done: std::io::Result<()>) -> std::io::Result<()> {
+pub(crate) fn absent_is_fine(done: std::io::Result<()>) -> std::io::Result<()> {
     match done {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         done => done,

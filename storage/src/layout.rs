@@ -6,6 +6,7 @@ use crate::PartitionSpec;
 
 const LOG: &str = ".log";
 const INDEX: &str = ".index";
+const UNSYNCED_DIR: &str = ".unsynced-";
 const EPOCH_DIGITS: usize = 10;
 const OFFSET_DIGITS: usize = 20;
 /// What a topic's folder has of its name: a file's name has at most 255 bytes, `@` and the longest id take 21.
@@ -88,6 +89,20 @@ pub(crate) fn index_file(partition_dir: &Path, base_offset: i64) -> PathBuf {
 /// Where a segment goes that no checkpoint knows, the `attempt`th of its name.
 pub(crate) fn unsynced_file(partition_dir: &Path, base_offset: i64, attempt: u32) -> PathBuf {
     partition_dir.join(format!("{base_offset:0OFFSET_DIGITS$}{LOG}.unsynced-{attempt}"))
+}
+
+/// Where the folder of a partition goes that has no known segment, the `attempt`th of its name.
+pub(crate) fn unsynced_dir(partition_dir: &Path, attempt: u32) -> PathBuf {
+    let mut name = partition_dir.as_os_str().to_owned();
+    name.push(format!("{UNSYNCED_DIR}{attempt}"));
+    name.into()
+}
+
+/// The partition whose folder was put aside by [`unsynced_dir`], if that is its name.
+pub(crate) fn unsynced_dir_of(name: &str) -> Option<u32> {
+    let (partition, attempt) = name.split_once(UNSYNCED_DIR)?;
+    attempt.parse::<u32>().ok()?;
+    partition.parse().ok()
 }
 
 /// Whether a file was put aside by [`unsynced_file`].

@@ -39,6 +39,7 @@ mod layout;
 pub mod limits;
 mod memory;
 mod partition;
+mod partition_folders;
 mod permits;
 mod recovery;
 mod reserve;
@@ -51,8 +52,9 @@ pub use config::{
     PartitionConfig, PartitionId, PartitionSpec, PreviousEpoch, StoreConfig, TimestampType, TopicAck,
 };
 pub use error::{AppendError, ReadError, RecoveryError, StoreError, StoreFailure};
-pub use folders::{keep_damaged_epoch, last_topic_id, prepare_epoch, remove_epoch, remove_topic};
+pub use folders::{keep_damaged_epoch, last_topic_id, make_topic, prepare_epoch, remove_epoch, remove_topic};
 pub use partition::{Partition, ReadBatches};
+pub use partition_folders::FolderTurn;
 pub use recovery::{Damage, Recovered, RecoverySummary, recover};
 pub use reserve::{Reserve, is_full};
 pub use stats::StoreStats;

@@ -12,18 +12,20 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use ringlog_protocol::TopicName;
 use ringlog_protocol::batch::{BatchHeader, check_for_produce};
-use ringlog_reactor::sim::{mutant, reached};
+use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Notified, Notify, fs, yield_now};
 
 use crate::bulk;
+use crate::checkpoint::in_parallel;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
 use crate::error::{AppendError, StoreError, StoreFailure};
-use crate::folders::make_durable;
+use crate::folders::absent_is_fine;
 use crate::format::checkpoint::PartitionPoint;
 use crate::format::envelope::ENVELOPE_BYTES;
 use crate::journal::{Journal, NoRoom};
 use crate::journal_files::JournalFiles;
 use crate::layout;
+use crate::limits::SYNCS_IN_FLIGHT;
 use crate::partition::{Partition, Shared, TailEntry};
 use crate::permits::Permits;
 use crate::reserve::Reserve;
@@ -263,23 +265,19 @@ impl Store {
         self.inner.partitions.borrow().values().cloned().collect()
     }
 
-    /// Makes a new partition. When this returns its folder is on stable storage.
-    pub async fn create_partition(&self, spec: PartitionSpec) -> Result<Rc<Partition>, StoreError> {
+    /// Makes a new partition. Its folder is made with its first segment; that of its topic, by
+    /// [`make_topic`](crate::make_topic), should be there.
+    pub fn create_partition(&self, spec: PartitionSpec) -> Result<Rc<Partition>, StoreError> {
         TopicName::check(&spec.topic_name)?;
         let id = spec.id;
-        if self.partition(id).is_some() {
-            return Err(StoreError::Exists(id));
-        }
-        let data_dir = &self.inner.config.data_dir;
-        make_folder(data_dir, &spec).await?;
-        let partition =
-            Partition::new(data_dir, spec, &PartitionPoint::new(id), &[], self.inner.shared.clone());
-        let partition = Rc::new(partition);
-        // Somebody may have been faster while the folder was made.
         let mut partitions = self.inner.partitions.borrow_mut();
         if partitions.contains_key(&id) {
             return Err(StoreError::Exists(id));
         }
+        let data_dir = &self.inner.config.data_dir;
+        let partition =
+            Partition::new(data_dir, spec, &PartitionPoint::new(id), &[], self.inner.shared.clone());
+        let partition = Rc::new(partition);
         partitions.insert(id, Rc::clone(&partition));
         Ok(partition)
     }
@@ -302,8 +300,18 @@ impl Store {
         // The files are closed at the end of this turn.
         yield_now().await;
         let dir = partition.dir();
-        let removed = self.inner.shared.descriptors.with_one(|| fs::remove_dir_all(dir)).await;
-        removed.map_err(StoreError::io("removing", dir))
+        let removed = self.inner.shared.descriptors.with_one(|| fs::remove_dir_all(&dir)).await;
+        absent_is_fine(removed).map_err(StoreError::io("removing", &dir))
+    }
+
+    /// Deletes partitions, several at a time: see [`Store::delete_partition`]. Those that are not there are passed over.
+    pub async fn delete_partitions(&self, ids: impl Iterator<Item = PartitionId>) -> Result<(), StoreError> {
+        let there: Vec<_> = ids.filter(|id| self.partition(*id).is_some()).collect();
+        in_parallel(SYNCS_IN_FLIGHT, there.iter(), |id| {
+            let store = self.clone();
+            async move { store.delete_partition(id).await }
+        })
+        .await
     }
 
     /// Appends one batch to a partition's log. It does not wait: [`Appended::commit`] says which commit makes it durable. A
@@ -446,13 +454,4 @@ impl Store {
         self.inner.shared.counters.tail_bytes.set(tail_bytes);
         self.inner.shared.counters.snapshot()
     }
-}
-
-/// Makes a partition's folder, durably: every folder on the way is synced in the one above it.
-pub(crate) async fn make_folder(data_dir: &std::path::Path, spec: &PartitionSpec) -> Result<(), StoreError> {
-    let dir = layout::partition_dir(data_dir, spec);
-    if mutant("partition-folder-unsynced") {
-        return fs::create_dir_all(&dir).await.map(drop).map_err(StoreError::io("creating", dir));
-    }
-    make_durable(&dir, data_dir).await
 }

@@ -136,7 +136,7 @@ fn a_damaged_batch_in_a_segment_is_told_with_its_offsets() {
 fn behind_a_damaged_envelope_offsets_are_lost_to_the_next_that_the_index_knows() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut broker = Broker::new(dir.path(), 1);
-    broker.specs[0].config.segment_bytes = 1 << 20;
+    std::rc::Rc::make_mut(&mut broker.specs[0].config).segment_bytes = 1 << 20;
     let mut model = Model::default();
     on_ring(async {
         let started = broker.start(1).await;

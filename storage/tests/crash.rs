@@ -207,7 +207,7 @@ fn partitions_are_deleted_and_made_while_others_work() {
             let producing =
                 spawn(produce(Rc::clone(&started), Rc::clone(&world), Dice(seed), 120, Trouble::default()));
             for number in 100..110 {
-                let made = store.create_partition(spec(number, tiny())).await.expect("made");
+                let made = store.create_partition(spec(number, tiny())).expect("made");
                 for round in 0..40 {
                     let bytes = if round % 3 == seed % 3 { BYPASS_BYTES + 100 } else { 8000 };
                     append_with_room(&store, &made, &batch(round, bytes)).await;
@@ -242,7 +242,7 @@ fn a_partition_whose_large_batches_wait_for_space_can_be_deleted() {
         let (store, partition) = started.partition(0);
         sleep(Duration::from_secs(5)).await;
         for number in 100..103 {
-            let made = store.create_partition(spec(number, tiny())).await.expect("made");
+            let made = store.create_partition(spec(number, tiny())).expect("made");
             for round in 0..number - 100 {
                 let appended =
                     append_with_room(&store, &made, &batch(round.into(), BYPASS_BYTES + 100)).await;

@@ -266,7 +266,7 @@ fn an_entry_that_goes_on_behind_a_sealed_segments_end_is_not_served() {
 fn what_an_index_finds_behind_damage_is_served_though_the_index_is_built_again() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut broker = Broker::new(dir.path(), 1);
-    broker.specs[0].config = PartitionConfig { segment_bytes: 1 << 20, ..tiny() };
+    broker.specs[0].config = PartitionConfig { segment_bytes: 1 << 20, ..tiny() }.into();
     let mut model = Model::default();
     on_ring(async {
         let started = broker.start(1).await;

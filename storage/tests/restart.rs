@@ -144,7 +144,7 @@ fn an_index_of_what_was_not_synced_is_removed_by_recovery() {
     let mut broker = Broker::new(dir.path(), 1);
     broker.journal_file_bytes = 16 << 20;
     broker.tail_bytes = 32 << 20;
-    broker.specs[0].config.segment_bytes = 1 << 20;
+    std::rc::Rc::make_mut(&mut broker.specs[0].config).segment_bytes = 1 << 20;
     let mut model = Model::default();
     for _ in 0..2 {
         // Enough for eager flushes, and so for sealed segments with indexes, without a checkpoint.
@@ -226,7 +226,10 @@ fn large_batches_get_memory_of_their_own() {
     let mut broker = Broker::new(dir.path(), 2);
     broker.journal_file_bytes = 16 << 20;
     broker.tail_bytes = 32 << 20;
-    broker.specs.iter_mut().for_each(|spec| spec.config.max_batch_bytes = 8 << 20);
+    broker
+        .specs
+        .iter_mut()
+        .for_each(|spec| std::rc::Rc::make_mut(&mut spec.config).max_batch_bytes = 8 << 20);
     let mut model = Model::default();
     on_ring(async {
         let started = broker.start(1).await;
@@ -343,7 +346,7 @@ fn a_deleted_partition_is_gone_and_its_readers_are_told() {
         let started = broker.start(1).await;
         assert!(started.summaries[0].damage.is_empty());
         model.check(&started).await;
-        let made = started.stores[0].create_partition(spec(9, common::tiny())).await.expect("made");
+        let made = started.stores[0].create_partition(spec(9, common::tiny())).expect("made");
         broker.specs.push(made.spec().clone());
         model.append(&started, 9, 10).await;
     });

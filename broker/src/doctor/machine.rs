@@ -181,7 +181,7 @@ mod tests {
     fn a_limit_of_open_files_that_no_broker_can_start_with_is_a_fail_with_the_figure() {
         let line = |hard| open_files_line(Ok(Limit { soft: hard, hard }), 16);
         let fail = line(descriptors::needed(1, 4) as u64 - 1);
-        assert!(fail.status == Status::Fail && fail.detail.contains("need 58 at least"), "{fail}");
+        assert!(fail.status == Status::Fail && fail.detail.contains("needs 58 at least"), "{fail}");
         let warning = line(descriptors::needed(16, 4) as u64 - 1);
         assert!(warning.status == Status::Warning && warning.detail.contains("16 shards need"), "{warning}");
         assert_eq!(line(1_024).status, Status::Warning);

@@ -144,10 +144,10 @@ fn append(count: u64, records: usize) {
 async fn open_store() -> (Store, std::rc::Rc<Partition>) {
     let config = StoreConfig::new(Path::new("/data"), 0, 1);
     let id = PartitionId { topic: 1, partition: 0 };
-    let spec = PartitionSpec { id, topic_name: "counted".into(), config: PartitionConfig::default() };
+    let spec = PartitionSpec { id, topic_name: "counted".into(), config: PartitionConfig::default().into() };
     let (recovered, _) = recover(config, Vec::new()).await.expect("nothing to recover");
     let store = recovered.activate().await.expect("a fresh disk");
-    let partition = store.create_partition(spec).await.expect("a new partition");
+    let partition = store.create_partition(spec).expect("a new partition");
     (store, partition)
 }
 

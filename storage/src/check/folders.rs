@@ -10,6 +10,8 @@ use crate::folders::list;
 use crate::layout;
 use crate::recovery::{Place, Survey};
 
+const SET_ASIDE: &str =
+    "a start puts it aside and then removes it: what of it was acknowledged is in the journal";
 const LEFT_ALONE: &str = "a start leaves it alone";
 
 /// Lists the folders of journals and topics.
@@ -69,8 +71,10 @@ async fn look_at_topics(
             report.note(topic, "a folder of no topic that the metadata knows", LEFT_ALONE);
             continue;
         }
-        for (partition, _) in list(&topic).await? {
-            if !known.contains(&partition) {
+        for (partition, entry) in list(&topic).await? {
+            if layout::unsynced_dir_of(&entry.name).is_some() {
+                report.note(partition, "put aside by an earlier start", SET_ASIDE);
+            } else if !known.contains(&partition) {
                 report.note(partition, "a folder of no partition that the metadata knows", LEFT_ALONE);
             }
         }
@@ -81,7 +85,7 @@ async fn look_at_topics(
 async fn look_at_partition(place: &Place, report: &mut CheckReport) -> Result<(), RecoveryError> {
     let set_aside = match place.is_quarantined() {
         true => LEFT_ALONE,
-        false => "a start puts it aside and then removes it: what of it was acknowledged is in the journal",
+        false => SET_ASIDE,
     };
     for (path, entry) in list(&place.dir).await? {
         let base = layout::segment_base(&entry.name).or_else(|| layout::index_base(&entry.name));

@@ -132,11 +132,11 @@ pub async fn check(
 ) -> Result<CheckReport, RecoveryError> {
     let epoch = known.previous.map_or(1, |previous| previous.epoch + 1);
     let config = StoreConfig { previous: known.previous, ..StoreConfig::new(data_dir, 0, epoch) };
-    let shared = Shared::new(config.open_files);
+    let shared = Shared::new(&config);
     let mut report = CheckReport::default();
     let mut summary = RecoverySummary::default();
     refuse_later_journals(data_dir, epoch).await?;
-    let survey = survey(&config, known.partitions.clone(), &shared, &mut summary).await?;
+    let survey = survey(&config, known.partitions.clone(), &shared, &mut summary, true).await?;
     tell_survey(&survey, &summary, &mut report);
     segments::look(&config, &survey, &shared, &mut report, progress).await?;
     folders::look(data_dir, known, &survey, &mut report).await?;

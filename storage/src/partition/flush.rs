@@ -12,6 +12,7 @@ use ringlog_reactor::sim::reached;
 use super::Partition;
 use crate::error::StoreError;
 use crate::limits::FLUSH_WRITE_BYTES;
+use crate::partition_folders;
 use crate::segment::{FlushEntry, Segment};
 use crate::stats::count;
 
@@ -103,6 +104,7 @@ impl Partition {
             count(&self.shared.counters.rolls);
             self.keep_open(&active);
         }
+        partition_folders::make(&self.shared, std::iter::once(self)).await?;
         let segment = Rc::new(Segment::create(self.segment_context(), self.flushed_end.get()).await?);
         if self.has_unflushed() {
             segment.begun_at(self.unflushed_since.get());

@@ -31,12 +31,13 @@ pub(crate) use tail::TailEntry;
 
 use crate::agenda::{Agenda, NEVER};
 use crate::cache::ReadCache;
-use crate::config::{PartitionConfig, PartitionId, PartitionSpec, TopicAck};
+use crate::config::{PartitionConfig, PartitionId, PartitionSpec, StoreConfig, TopicAck};
 use crate::descriptors::Descriptors;
 use crate::error::AppendError;
 use crate::format::checkpoint::{ActiveSegment, PartitionPoint};
 use crate::limits::{MAX_SEGMENT_BYTES, MIN_RETENTION_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 use crate::memory::ChunkId;
+use crate::partition_folders::{Folder, FolderTurn};
 use crate::permits::Activity;
 use crate::segment::{Segment, SegmentContext};
 use crate::stats::{Counters, count};
@@ -53,16 +54,20 @@ pub(crate) struct Shared {
     pub(crate) counters: Rc<Counters>,
     pub(crate) descriptors: Rc<Descriptors>,
     pub(crate) agenda: Rc<Agenda>,
+    pub(crate) folder_turn: FolderTurn,
+    pub(crate) data_dir: Rc<Path>,
 }
 
 impl Shared {
-    /// For a shard that may have so many files open.
-    pub(crate) fn new(open_files: usize) -> Shared {
+    /// For one shard.
+    pub(crate) fn new(config: &StoreConfig) -> Shared {
         Shared {
+            folder_turn: config.folder_turn.clone(),
+            data_dir: config.data_dir.as_path().into(),
             cache: Rc::new(ReadCache::new()),
             counters: Rc::new(Counters::default()),
-            descriptors: Descriptors::new(open_files),
             agenda: Rc::default(),
+            descriptors: Descriptors::new(config.open_files),
         }
     }
 }
@@ -107,6 +112,7 @@ pub struct Partition {
     retention_due: Cell<i64>,
     /// Since when something is in no segment, Unix milliseconds, to a round of retention; of no meaning if nothing is.
     unflushed_since: Cell<i64>,
+    folder: Cell<Folder>,
     /// Waits for an eager flush.
     pub(crate) flush_queued: Cell<bool>,
     /// Waits to be taken by [`Store::take_bypassed`](crate::Store::take_bypassed).
@@ -147,6 +153,7 @@ impl Partition {
             shared,
             last_chunk: Cell::new(0),
             frame_slot: Cell::new((0, 0)),
+            folder: Cell::new(if point.active.is_some() { Folder::Durable } else { Folder::Unknown }),
             flush_queued: Cell::new(false),
             bypass_noted: Cell::new(false),
             retention_due: Cell::new(NEVER),
@@ -249,8 +256,24 @@ impl Partition {
         self.changed.notified()
     }
 
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.dir.clone()
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn folder(&self) -> Folder {
+        self.folder.get()
+    }
+
+    pub(crate) fn set_folder(&self, folder: Folder) {
+        self.folder.set(folder);
+    }
+
+    pub(crate) fn lacks_folder(&self) -> bool {
+        self.folder.get() != Folder::Durable
     }
 
     pub(crate) fn check_appendable(&self) -> Result<(), AppendError> {

@@ -12,6 +12,7 @@ use crate::config::PartitionId;
 use crate::error::{RecoveryError, StoreError};
 use crate::limits::SYNCS_IN_FLIGHT;
 use crate::partition::Partition;
+use crate::partition_folders;
 
 use bytes::Bytes;
 use ringlog_reactor::sim::{mutant, reached};
@@ -65,6 +66,9 @@ async fn apply_file(
     // Segments that begin, or end, wait for syncs: several partitions wait at the same time.
     let unflushed: Vec<_> =
         partitions.values().filter(|partition| partition.has_unflushed()).cloned().collect();
+    if let Some(first) = unflushed.first() {
+        partition_folders::make(first.shared(), unflushed.iter().map(|partition| &**partition)).await?;
+    }
     let flush = |partition: Rc<Partition>| async move {
         partition.flush().await?;
         partition.drop_flushed_tail();

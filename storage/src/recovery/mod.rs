@@ -106,11 +106,11 @@ pub async fn recover(
     partitions: Vec<PartitionSpec>,
 ) -> Result<(Recovered, RecoverySummary), RecoveryError> {
     let config = config.bounded();
-    let shared = Shared::new(config.open_files);
+    let shared = Shared::new(&config);
     let mut summary = RecoverySummary::default();
-    let Survey { journals, places, plan } = survey(&config, partitions, &shared, &mut summary).await?;
+    let Survey { journals, places, plan } = survey(&config, partitions, &shared, &mut summary, false).await?;
     let unsynced = places::put_aside(&places).await?;
-    let partitions = places::open(&config, places, &shared).await?;
+    let partitions = places::open(&config, places, &shared);
     apply::apply(&journals, &plan, &partitions, &mut summary).await?;
     let identity = write_checkpoint(&config, &partitions).await?;
     summary.quarantined = quarantined(&partitions);
@@ -126,17 +126,19 @@ pub(crate) struct Survey {
     pub(crate) plan: Plan,
 }
 
-/// The reading half of a recovery: nothing is changed. `summary` gets the damage.
+/// The reading half of a recovery: nothing is changed. `summary` gets the damage. `thorough`: also folders are looked at of which
+/// the checkpoint says that nothing is in them.
 pub(crate) async fn survey(
     config: &StoreConfig,
     partitions: Vec<PartitionSpec>,
     shared: &Shared,
     summary: &mut RecoverySummary,
+    thorough: bool,
 ) -> Result<Survey, RecoveryError> {
     let journals = journals::find(config, summary).await?;
     let mut places = places::known(config, partitions, &journals, summary)?;
     let plan = verify::verify(&journals, &mut places, summary).await?;
-    places::inspect(config, &mut places, shared, summary).await?;
+    places::inspect(config, &mut places, shared, summary, thorough).await?;
     Ok(Survey { journals, places, plan })
 }
 
@@ -155,7 +157,7 @@ fn tell(config: &StoreConfig, partitions: &BTreeMap<PartitionId, Rc<Partition>>,
         let (topic, number, end) =
             (&partition.spec().topic_name, partition.id().partition, partition.log_end());
         tracing::error!(
-            topic,
+            %topic,
             partition = number,
             reason,
             "quarantined: no appends, served up to offset {end}"

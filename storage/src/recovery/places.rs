@@ -1,6 +1,7 @@
 //! Where each partition stood at the last checkpoint, and whether its folder still agrees.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -12,17 +13,20 @@ use ringlog_reactor::sim::{mutant, reached};
 
 use super::journals::Journals;
 use super::{Damage, RecoverySummary};
+use crate::checkpoint::in_parallel;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
+use crate::descriptors::Descriptors;
 use crate::error::{RecoveryError, SYNCING, StoreError};
+use crate::folders::list;
 use crate::format::FormatError;
 use crate::format::checkpoint::{ActiveSegment, PartitionPoint};
 use crate::format::index::Index;
 use crate::format::segment::{self, SegmentHeader};
 use crate::layout;
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, SYNCS_IN_FLIGHT};
 use crate::partition::{Partition, Shared};
+use crate::partition_folders;
 use crate::segment::WalkError;
-use crate::store::make_folder;
 
 /// One partition before the replay.
 pub(crate) struct Place {
@@ -41,6 +45,12 @@ pub(crate) struct Place {
     pub(crate) unknown: Vec<i64>,
     /// What earlier recoveries have put aside.
     aside: Vec<PathBuf>,
+    /// The segments, by their base offsets, beside which an index lies.
+    indexed: Vec<i64>,
+    /// Folders of it that were put aside, or that a start before this one has.
+    aside_dirs: Vec<PathBuf>,
+    /// The journal that has the partition ended in order: the checkpoint says all of it.
+    orderly: bool,
 }
 
 pub(crate) type Places = BTreeMap<PartitionId, Place>;
@@ -68,7 +78,13 @@ pub(crate) fn known(
             sealed: Vec::new(),
             unknown: Vec::new(),
             aside: Vec::new(),
+            indexed: Vec::new(),
+            aside_dirs: Vec::new(),
+            orderly: false,
         };
+        let journal = place.journal.and_then(|journal| journals.journals.get(journal));
+        place.orderly = journal.is_some_and(|journal| journal.checkpoint.clean) && !journals.checkpoint_lost;
+
         if place.journal.is_none() && journals.checkpoint_lost {
             place.damaged(place.dir.clone(), "no readable checkpoint says how far it is synced", summary);
         }
@@ -77,19 +93,122 @@ pub(crate) fn known(
     Ok(places)
 }
 
-/// Looks at every partition's folder, once it is known how far its segments are to be believed.
+/// Looks at the partitions' folders, once it is known how far its segments are to be believed. After an orderly end the
+/// checkpoint says which partitions have no segment: their folders are looked at only if it is to be `thorough`.
 pub(crate) async fn inspect(
     config: &StoreConfig,
     places: &mut Places,
     shared: &Shared,
     summary: &mut RecoverySummary,
+    thorough: bool,
 ) -> Result<(), RecoveryError> {
+    let may_have_files = |place: &Place| thorough || place.point.active.is_some() || !place.orderly;
+    let folders = Folders::list(config, places.values().filter(|place| may_have_files(place))).await?;
+    for place in places.values_mut().filter(|place| may_have_files(place)) {
+        if folders.has(place.spec.id) {
+            place.look().await?;
+        }
+        place.aside_dirs.extend(folders.aside_of(place.spec.id));
+    }
+    let mut checked = check_active_segments(places, shared).await?;
     for place in places.values_mut() {
-        place.look().await?;
-        place.check(summary).await?;
+        place.check(checked.remove(&place.spec.id), summary)?;
         place.check_marked(config, shared, summary).await?;
     }
     Ok(())
+}
+
+/// Which partitions have a folder: one listing of each topic's folder tells it of all.
+#[derive(Default)]
+struct Folders {
+    there: BTreeSet<PartitionId>,
+    aside: BTreeMap<PartitionId, Vec<PathBuf>>,
+}
+
+impl Folders {
+    async fn list(
+        config: &StoreConfig,
+        places: impl Iterator<Item = &Place>,
+    ) -> Result<Folders, RecoveryError> {
+        let mut folders = Folders::default();
+        let topics: BTreeMap<u64, PathBuf> = places
+            .map(|place| (place.spec.id.topic, &place.spec.topic_name))
+            .map(|(topic, name)| (topic, layout::topic_dir(&config.data_dir, name, topic)))
+            .collect();
+        for (topic, dir) in topics {
+            for (path, entry) in list(&dir).await? {
+                if let Ok(partition) = entry.name.parse() {
+                    folders.there.insert(PartitionId { topic, partition });
+                } else if let Some(partition) = layout::unsynced_dir_of(&entry.name) {
+                    folders.aside.entry(PartitionId { topic, partition }).or_default().push(path);
+                }
+            }
+        }
+        Ok(folders)
+    }
+
+    fn has(&self, id: PartitionId) -> bool {
+        self.there.contains(&id)
+    }
+
+    fn aside_of(&self, id: PartitionId) -> impl Iterator<Item = PathBuf> + '_ {
+        self.aside.get(&id).into_iter().flatten().cloned()
+    }
+}
+
+/// What is wrong with an active segment's file, if something is.
+type Checked = Result<Result<(), String>, RecoveryError>;
+
+/// Looks at the active segments that the checkpoints or marks name, several at a time.
+async fn check_active_segments(
+    places: &Places,
+    shared: &Shared,
+) -> Result<BTreeMap<PartitionId, Checked>, RecoveryError> {
+    let named = places.values().filter_map(|place| {
+        let active = place.point.active?;
+        Some((place.spec.id, active, layout::segment_file(&place.dir, active.base_offset)))
+    });
+    let named: Vec<_> = named.collect();
+    let checked: Rc<RefCell<BTreeMap<_, _>>> = Rc::default();
+    in_parallel(SYNCS_IN_FLIGHT, named.iter(), |(id, active, path)| {
+        let (checked, descriptors) = (Rc::clone(&checked), Rc::clone(&shared.descriptors));
+        async move {
+            let found = check_active(&descriptors, id, &path, active).await;
+            checked.borrow_mut().insert(id, found);
+            Ok(())
+        }
+    })
+    .await?;
+    Ok(checked.take())
+}
+
+async fn check_active(
+    descriptors: &Rc<Descriptors>,
+    id: PartitionId,
+    path: &Path,
+    active: ActiveSegment,
+) -> Checked {
+    let read = descriptors.with_one(|| async {
+        let file = File::open(path, &OpenOptions::new().read(true)).await?;
+        let room = BytesMut::with_capacity(segment::HEADER_BYTES);
+        Ok((file.len().await?, file.read_at(room, 0, segment::HEADER_BYTES).await?))
+    });
+    let (len, header) = match read.await {
+        Ok(read) => read,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("it is missing".to_owned())),
+        Err(error) => return Err(StoreError::io("reading", path)(error).into()),
+    };
+    if len < active.bytes {
+        return Ok(Err(format!("it has {len} bytes, of which {} were synced", active.bytes)));
+    }
+    match SegmentHeader::decode(&header) {
+        Ok(header) if header == (SegmentHeader { id, base_offset: active.base_offset }) => Ok(Ok(())),
+        Ok(_) => Ok(Err("it is of another segment".to_owned())),
+        Err(error @ FormatError::Version(_)) => {
+            Err(RecoveryError::Format { path: path.to_path_buf(), error })
+        }
+        Err(error) => Ok(Err(error.to_string())),
+    }
 }
 
 fn known_points(journals: &Journals) -> BTreeMap<PartitionId, (usize, PartitionPoint)> {
@@ -141,6 +260,7 @@ impl Place {
         };
         let active = self.point.active.map(|active| active.base_offset);
         for DirEntry { name, len, .. } in entries {
+            self.indexed.extend(layout::index_base(&name));
             match layout::segment_base(&name) {
                 // What is behind the last whole block was cut: it cannot be read, and is missed.
                 Some(base) if active.is_some_and(|active| base < active) => {
@@ -156,11 +276,14 @@ impl Place {
     }
 
     /// Checks that the folder has what the checkpoint or the last mark says.
-    async fn check(&mut self, summary: &mut RecoverySummary) -> Result<(), RecoveryError> {
+    fn check(
+        &mut self,
+        checked: Option<Checked>,
+        summary: &mut RecoverySummary,
+    ) -> Result<(), RecoveryError> {
         let Some(active) = self.point.active else { return Ok(()) };
-        let path = layout::segment_file(&self.dir, active.base_offset);
-        if let Err(reason) = self.check_active(&path, active).await? {
-            self.damaged(path, reason, summary);
+        if let Err(reason) = checked.unwrap_or(Ok(Ok(())))? {
+            self.damaged(layout::segment_file(&self.dir, active.base_offset), reason, summary);
         }
         let first = self.sealed.first().map_or(active.base_offset, |(base, _)| *base);
         if first > self.point.start_offset {
@@ -192,37 +315,12 @@ impl Place {
         }
     }
 
-    async fn check_active(
-        &self,
-        path: &Path,
-        active: ActiveSegment,
-    ) -> Result<Result<(), String>, RecoveryError> {
-        let file = match File::open(path, &OpenOptions::new().read(true)).await {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("it is missing".to_owned())),
-            Err(error) => return Err(StoreError::io("opening", path)(error).into()),
-        };
-        let len = file.len().await.map_err(StoreError::io("reading", path))?;
-        if len < active.bytes {
-            return Ok(Err(format!("it has {len} bytes, of which {} were synced", active.bytes)));
-        }
-        let header =
-            file.read_at(BytesMut::with_capacity(segment::HEADER_BYTES), 0, segment::HEADER_BYTES).await;
-        match SegmentHeader::decode(&header.map_err(StoreError::io("reading", path))?) {
-            Ok(header) if header == (SegmentHeader { id: self.spec.id, base_offset: active.base_offset }) => {
-                Ok(Ok(()))
-            }
-            Ok(_) => Ok(Err("it is of another segment".to_owned())),
-            Err(error @ FormatError::Version(_)) => {
-                Err(RecoveryError::Format { path: path.to_path_buf(), error })
-            }
-            Err(error) => Ok(Err(error.to_string())),
-        }
-    }
-
     /// Removes the active segment's index if it tells of more than is synced: what will stand there may be laid out in
     /// another way.
     async fn remove_stale_index(&self, base_offset: i64, synced: u64) -> Result<bool, StoreError> {
+        if !self.indexed.contains(&base_offset) {
+            return Ok(false);
+        }
         let path = layout::index_file(&self.dir, base_offset);
         let Ok(bytes) = fs::read(&path).await else { return Ok(false) };
         let fits = Index::decode(&bytes).is_ok_and(|index| index.covered_bytes <= synced);
@@ -241,9 +339,18 @@ pub(crate) async fn put_aside(places: &Places) -> Result<Vec<PathBuf>, RecoveryE
     let mut aside = Vec::new();
     let may_change = |place: &&Place| !place.is_quarantined() || mutant("quarantined-cleaned");
     for place in places.values().filter(may_change) {
+        aside.extend(place.aside_dirs.iter().cloned());
+        let Some(active) = place.point.active else {
+            // Its first segment gets a folder that is made anew.
+            if !(place.unknown.is_empty() && place.aside.is_empty()) {
+                reached("segment put aside");
+                aside.push(partition_folders::put_aside(&place.dir).await?);
+            }
+            continue;
+        };
         aside.extend(place.aside.iter().cloned());
         let mut changed = false;
-        if let Some(active) = place.point.active {
+        if !place.orderly {
             changed |= place.remove_stale_index(active.base_offset, active.bytes).await?;
         }
         for base in &place.unknown {
@@ -272,17 +379,14 @@ async fn rename_aside(dir: &Path, base_offset: i64) -> Result<PathBuf, StoreErro
     }
 }
 
-/// Makes the partitions as they stood, with their folders.
-pub(crate) async fn open(
+/// Makes the partitions as they stood.
+pub(crate) fn open(
     config: &StoreConfig,
     places: Places,
     shared: &Shared,
-) -> Result<BTreeMap<PartitionId, Rc<Partition>>, RecoveryError> {
+) -> BTreeMap<PartitionId, Rc<Partition>> {
     let mut partitions = BTreeMap::new();
     for (id, place) in places {
-        if place.point.active.is_none() {
-            make_folder(&config.data_dir, &place.spec).await?;
-        }
         let partition =
             Partition::new(&config.data_dir, place.spec, &place.point, &place.sealed, shared.clone());
         if let Some(reason) = place.damage {
@@ -290,5 +394,5 @@ pub(crate) async fn open(
         }
         partitions.insert(id, Rc::new(partition));
     }
-    Ok(partitions)
+    partitions
 }

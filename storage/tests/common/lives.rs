@@ -370,7 +370,8 @@ impl Run {
     pub fn new(seed: u64, trouble: Trouble) -> Run {
         let mut broker = sim_broker();
         if trouble.retention {
-            broker.specs[RETAINED as usize].config.retention_bytes = Some(100 << 10);
+            std::rc::Rc::make_mut(&mut broker.specs[RETAINED as usize].config).retention_bytes =
+                Some(100 << 10);
         }
         Run {
             disk: SimDisk::new(seed),
@@ -402,7 +403,7 @@ impl Run {
             [BYPASS_BYTES / 3, BYPASS_BYTES, 3 * BYPASS_BYTES][dice.below(3) as usize];
         let segment_bytes = [64 << 10, 64 << 10, 256 << 10, 1 << 20][dice.below(4) as usize];
         for spec in &mut self.broker.borrow_mut().specs {
-            spec.config.segment_bytes = segment_bytes;
+            std::rc::Rc::make_mut(&mut spec.config).segment_bytes = segment_bytes;
         }
         let acks = (dice.below(3) > 0).then(|| 1 + dice.below(200));
         let more = Duration::from_micros([0, dice.below(100)][dice.below(2) as usize]);

@@ -29,7 +29,11 @@ pub fn on_ring<F: Future>(main: F) -> F::Output {
 }
 
 pub fn spec(partition: u32, config: PartitionConfig) -> PartitionSpec {
-    PartitionSpec { id: PartitionId { topic: 7, partition }, topic_name: "orders".to_owned(), config }
+    PartitionSpec {
+        id: PartitionId { topic: 7, partition },
+        topic_name: "orders".into(),
+        config: config.into(),
+    }
 }
 
 /// Settings with which everything happens soon.
