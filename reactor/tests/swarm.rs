@@ -78,6 +78,7 @@ fn disk_faults() -> DiskFaults {
         lost_write: 50,
         bit_rot: 50,
         full_after_bytes: Some(100_000),
+        capacity_bytes: None,
     }
 }
 

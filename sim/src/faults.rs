@@ -74,6 +74,7 @@ fn disk_faults(plan: &Plan) -> DiskFaults {
     let DiskPlan { read_error, write_error, sync_error, stall, stall_for, short_write, short_read, .. } =
         plan.disk;
     let none = DiskFaults {
+        capacity_bytes: plan.disk.capacity_bytes,
         read_error,
         write_error,
         sync_error,

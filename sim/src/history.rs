@@ -163,17 +163,28 @@ pub struct History {
     events: Vec<(Nanos, Event)>,
     trust: Trust,
     calm: bool,
+    small_disk: bool,
 }
 
 impl History {
     /// A history over a disk of that kind; `calm` if nothing goes wrong but that the broker ends and is started again.
     pub fn over(trust: Trust, calm: bool) -> History {
-        History { events: Vec::new(), trust, calm }
+        History { events: Vec::new(), trust, calm, small_disk: false }
     }
 
     /// Whether all that goes wrong is that the broker ends and is started again.
     pub fn is_calm(&self) -> bool {
         self.calm
+    }
+
+    /// Says that the disk becomes full, of what retention lets go, and that nothing else goes wrong.
+    pub fn has_small_disk(&mut self) {
+        self.small_disk = true;
+    }
+
+    /// Whether a disk becomes full that heals by itself.
+    pub fn is_to_heal(&self) -> bool {
+        self.small_disk
     }
 
     /// How far the disk can be trusted.

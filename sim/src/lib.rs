@@ -34,5 +34,6 @@ pub mod record;
 mod report;
 pub mod run;
 mod seeds;
+mod small;
 mod stage;
 pub mod swarm;

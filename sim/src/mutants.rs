@@ -144,8 +144,7 @@ pub const MUTANTS: &[Mutant] = &[
         "retention-flushes-first",
         "retention flushes before it removes files, which a full disk has no space for",
         "7 liveness",
-    )
-    .found_by(Finder::Storage),
+    ),
     // Recovery.
     mutant("window-ignored", "recovery takes every frame but the last for durable", "6 recovery")
         .found_by(Finder::Storage),

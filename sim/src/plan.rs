@@ -11,6 +11,7 @@ use ringlog_client::{Ack, Compression};
 use crate::busy;
 use crate::history::Trust;
 use crate::random::Dice;
+use crate::small;
 
 /// Everything that is decided beforehand.
 #[derive(Clone, Debug)]
@@ -190,6 +191,8 @@ pub struct DiskPlan {
     pub full: bool,
     /// For a while the system has no descriptor for another file.
     pub no_descriptors: bool,
+    /// All files together have so many bytes at the most, while clients work. What retention lets go makes room again.
+    pub capacity_bytes: Option<u64>,
 }
 
 /// What a disk does that nobody can do anything about but notice.
@@ -212,7 +215,10 @@ impl Plan {
     pub fn is_calm(&self) -> bool {
         let NetworkPlan { delay, reset_one_in, cuts, half_closes } = self.network;
         let network = delay.is_some() || reset_one_in > 0 || cuts || half_closes;
-        let disk = self.disk.may_fail() || self.disk.stall > 0 || self.damage.is_some();
+        let disk = self.disk.may_fail()
+            || self.disk.capacity_bytes.is_some()
+            || self.disk.stall > 0
+            || self.damage.is_some();
         !network && !disk && !self.pauses && !self.kill_clients
     }
 
@@ -244,6 +250,11 @@ pub fn draw(seed: u64) -> Plan {
     if dice.once_in(4) {
         plan.sizes.open_files = Some(dice.any_magnitude(1..30) as usize - 1);
         plan.disk.no_descriptors = dice.once_in(2);
+    }
+    let mut dice = Dice::new(seed ^ 0x5_D15C);
+    if dice.once_in(8) {
+        small::make(&mut plan, &mut dice);
+        return plan;
     }
     let mut dice = Dice::new(seed ^ 0xDA_3A6E);
     if dice.once_in(6) {
@@ -404,6 +415,7 @@ fn disk(dice: &mut Dice) -> DiskPlan {
         short_read: now_and_then(dice),
         full: dice.once_in(2),
         no_descriptors: false,
+        capacity_bytes: None,
     }
 }
 

@@ -88,7 +88,10 @@ impl Play {
         faults::stop(self);
         faults::rot(self, dice);
         match ended {
-            Err(why) if !self.plan.disk.may_fail() => self.refused("a stop", &why),
+            // What is in the journal cannot be flushed on a full disk, and the stop says so.
+            Err(why) if !self.plan.disk.may_fail() && self.plan.disk.capacity_bytes.is_none() => {
+                self.refused("a stop", &why)
+            }
             _ => self.check(&self.broker).await,
         }
     }

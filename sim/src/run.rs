@@ -92,6 +92,9 @@ pub fn play(order: Order, plan: Plan) -> (RunOutcome, History) {
     }
     switch_on(&world, order.mutant);
     let stage = Stage::new(plan.trust(), plan.is_calm());
+    if plan.disk.capacity_bytes.is_some() {
+        stage.history().borrow_mut().has_small_disk();
+    }
     let watch = panics::watch();
     let play = Play::new(Rc::clone(&world), Rc::clone(&stage), Rc::new(plan));
     let played = catch_unwind(AssertUnwindSafe(|| world.run(Rc::new(play).run())));

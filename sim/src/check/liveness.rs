@@ -1,9 +1,12 @@
 //! Invariant 7: without faults everything is answered within bounded time.
 
+use std::collections::BTreeMap;
+
 use super::acked::seconds;
 use super::facts::Facts;
 use crate::history::{Event, History, Nanos, Outcome};
 use crate::invariant::{Invariant, Violation};
+use crate::record::RecordId;
 
 pub fn check(history: &History, facts: &Facts<'_>) -> Result<(), Violation> {
     for (at, event) in history.events() {
@@ -20,6 +23,9 @@ pub fn check(history: &History, facts: &Facts<'_>) -> Result<(), Violation> {
             let seen = format!("{record}, sent at {}, came to no outcome", seconds(send.at));
             return Err(Violation::new(Invariant::Liveness, seen));
         }
+    }
+    if history.is_to_heal() {
+        healed_in_time(history, facts)?;
     }
     if history.is_calm() { answered_in_time(history, facts) } else { Ok(()) }
 }
@@ -45,4 +51,37 @@ fn answered_in_time(history: &History, facts: &Facts<'_>) -> Result<(), Violatio
         }
     }
     Ok(())
+}
+
+/// A disk that is full of what retention lets go has space again in a few rounds of it, and what waited is taken.
+fn healed_in_time(history: &History, facts: &Facts<'_>) -> Result<(), Violation> {
+    let mut up_since = Nanos::MAX;
+    let mut waiting: BTreeMap<RecordId, Nanos> = BTreeMap::new();
+    for (at, event) in history.events() {
+        match event {
+            Event::Up { .. } => up_since = *at,
+            Event::Down { .. } => {
+                waiting.iter().try_for_each(|(record, sent)| in_time(*record, *sent, up_since, *at))?;
+                up_since = Nanos::MAX;
+            }
+            Event::Sent { stamp, .. } => drop(waiting.insert(stamp.record, *at)),
+            Event::Resolved(record, _) => {
+                waiting.remove(record);
+                in_time(*record, facts.sent_at(*record), up_since, *at)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a record has not waited for too long: since it was sent, or the broker came up.
+fn in_time(record: RecordId, sent: Nanos, up_since: Nanos, now: Nanos) -> Result<(), Violation> {
+    const SOON: Nanos = 20_000_000_000;
+    if now <= sent.max(up_since).saturating_add(SOON) {
+        return Ok(());
+    }
+    let (now, sent) = (seconds(now), seconds(sent));
+    let seen = format!("{record}, sent at {sent}, waited until {now}, though retention frees the disk");
+    Err(Violation::new(Invariant::Liveness, seen))
 }

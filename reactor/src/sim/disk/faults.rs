@@ -37,6 +37,8 @@ pub struct DiskFaults {
     pub stall_for: Duration,
     /// Files may grow by so many bytes in all from now on. What is removed makes room again.
     pub full_after_bytes: Option<u64>,
+    /// All files together may have so many bytes.
+    pub capacity_bytes: Option<u64>,
 }
 
 /// The faults of one disk, asked for and drawn.

@@ -90,7 +90,8 @@ impl SimDisk {
     /// From now on the disk fails by chance, as `faults` says. The default ends all of it; damage that was done stays.
     pub fn set_faults(&self, faults: DiskFaults) {
         let mut disk = self.state.borrow_mut();
-        disk.limit_bytes = faults.full_after_bytes.map(|bytes| disk.used_bytes + bytes);
+        let growth = faults.full_after_bytes.map(|bytes| disk.used_bytes + bytes);
+        disk.limit_bytes = growth.into_iter().chain(faults.capacity_bytes).min();
         disk.faults.plan = faults;
     }
 
