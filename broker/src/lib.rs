@@ -19,6 +19,7 @@ pub mod limits;
 mod link;
 mod metadata;
 pub mod node;
+pub mod offline;
 mod outbox;
 mod peers;
 mod record_checks;

@@ -117,6 +117,16 @@ pub enum RecoveryError {
     /// A file operation failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is no space for what is only in the journals.
+    #[error(
+        "the disk is full: a start moves up to {needed} bytes from the journals into segments ({error}); nothing is lost: free that much, or delete a topic with `ringlog topic delete NAME --data FOLDER`, and start again"
+    )]
+    DiskFull {
+        /// How many bytes are needed at the most.
+        needed: u64,
+        /// What found no space.
+        error: StoreError,
+    },
     /// The metadata file is not the newest one.
     #[error("{path} holds journals of a later epoch than the metadata file knows: that file is an old copy; nothing was changed: put back the newest one", path = path.display())]
     OldMetadata {
@@ -131,6 +141,24 @@ pub enum RecoveryError {
         /// What was found.
         error: FormatError,
     },
+}
+
+impl RecoveryError {
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            RecoveryError::DiskFull { .. } => true,
+            RecoveryError::Store(error) => error.is_disk_full(),
+            _ => false,
+        }
+    }
+
+    /// The same, with what is needed, if it is for want of space.
+    pub(crate) fn on_full_disk(self, needed: u64) -> RecoveryError {
+        match self {
+            RecoveryError::Store(error) if error.is_disk_full() => RecoveryError::DiskFull { needed, error },
+            other => other,
+        }
+    }
 }
 
 impl StoreError {

@@ -13,6 +13,7 @@ use ringlog_reactor::sim::reached;
 
 use crate::error::{RecoveryError, SYNCING, StoreError};
 use crate::layout;
+use crate::reserve::Reserve;
 
 /// Makes the folder of a new epoch, and those of all journals and all topics, durably. Call it before any shard recovers.
 ///
@@ -20,6 +21,18 @@ use crate::layout;
 /// When that cannot be done, or there are journals of this epoch or a later one: then the metadata that named the epoch before
 /// is an old copy. Nothing was changed in that case.
 pub async fn prepare_epoch(data_dir: &Path, epoch: u64) -> Result<(), RecoveryError> {
+    match make_epoch(data_dir, epoch).await {
+        // A folder takes a block.
+        Err(error) if error.is_disk_full() => {
+            let given_up = Reserve::of(data_dir).give_up_some().await;
+            given_up.map_err(StoreError::io("cutting", Reserve::of(data_dir).path()))?;
+            make_epoch(data_dir, epoch).await
+        }
+        made => made,
+    }
+}
+
+async fn make_epoch(data_dir: &Path, epoch: u64) -> Result<(), RecoveryError> {
     refuse_later_journals(data_dir, epoch).await?;
     for begun in later_epochs(data_dir, epoch).await? {
         remove_folder(&begun).await?;

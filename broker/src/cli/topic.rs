@@ -1,8 +1,10 @@
 //! `ringlog topic`: create, list, describe and delete topics.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ringlog_broker::offline;
 use ringlog_client::{Admin, AdminError, Position, TopicInfo, block_on};
 use ringlog_reactor::say;
 use serde::Serialize;
@@ -74,11 +76,15 @@ Example:
     },
     /// Delete a topic and all its records
     #[command(after_help = "\
-Example:
-  ringlog topic delete orders")]
+Examples:
+  ringlog topic delete orders
+  ringlog topic delete orders --data /var/tmp/ringlog    # no broker running: the disk is too full for a start")]
     Delete {
         /// The topic
         name: String,
+        /// The data folder of a broker that does not run
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
     },
 }
 
@@ -91,13 +97,18 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
 
 /// Runs one of the four.
 pub fn run(args: &TopicArgs) -> Result<(), Failure> {
+    if let Action::Delete { name, data: Some(data) } = &args.action {
+        offline::delete_topic(data, name).map_err(Failure::said)?;
+        say!("deleted {name}");
+        return Ok(());
+    }
     let client = args.broker.connect()?;
     let admin = client.admin();
     match &args.action {
         Action::Create { name, partitions, set, json } => create(&admin, name, *partitions, set, *json),
         Action::List { json } => list(&admin, *json),
         Action::Describe { name, json } => describe(&admin, name, *json),
-        Action::Delete { name } => {
+        Action::Delete { name, .. } => {
             block_on(admin.delete_topic(name)).map_err(Failure::said)?;
             say!("deleted {name}");
             Ok(())

@@ -7,7 +7,9 @@ use ringlog_protocol::{ErrorCode, Kind};
 use ringlog_reactor::sim::{DiskFaults, SimDisk, Simulation};
 use ringlog_reactor::sleep;
 
-use super::tests::{SimNode, batch_of, create_topic, open};
+use super::serve;
+use super::tests::{SimNode, batch_of, config, create_topic, open};
+use crate::offline::{self, OfflineError};
 use crate::wire_client::WireClient;
 
 const VALUE_BYTES: usize = 200 << 10;
@@ -58,6 +60,39 @@ fn a_topic_is_deleted_on_a_disk_that_is_full_to_the_last_block() {
         leave(&disk, 0);
         let delete = DeleteTopic { name: "orders".into() };
         let (_, ()) = client.ask(Kind::DeleteTopic, 0, &delete).await;
+        create_topic(&mut client, 1).await;
+        let handle = open(&mut client, 0).await;
+        assert_eq!(produce_at_last(&mut client, handle).await, 0);
+        drop(client);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_folder_on_a_full_disk_says_what_a_start_needs_and_a_topic_of_it_can_be_deleted() {
+    let simulation = Simulation::new(13);
+    let disk = simulation.disk();
+    simulation.run(async {
+        let node = SimNode::start(1).await;
+        let mut client = WireClient::connect(node.address, None).await;
+        create_topic(&mut client, 1).await;
+        let handle = open(&mut client, 0).await;
+        sleep(Duration::from_secs(1)).await;
+        leave(&disk, 3 << 20);
+        assert!(fill(&mut client, handle).await > 0);
+    });
+    let again = Simulation::with_disk(14, simulation.disk());
+    leave(&again.disk(), 0);
+    again.run(async {
+        for _ in 0..3 {
+            let refused = serve(config(), 1, |_| (), std::future::ready(())).await.unwrap_err().to_string();
+            assert!(refused.contains("bytes from the journals"), "{refused}");
+        }
+        let folder = config().data_dir;
+        assert!(matches!(offline::delete(&folder, "other").await, Err(OfflineError::Unknown(_))));
+        offline::delete(&folder, "orders").await.unwrap();
+        let node = SimNode::start(1).await;
+        let mut client = WireClient::connect(node.address, None).await;
         create_topic(&mut client, 1).await;
         let handle = open(&mut client, 0).await;
         assert_eq!(produce_at_last(&mut client, handle).await, 0);

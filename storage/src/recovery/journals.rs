@@ -1,5 +1,6 @@
 //! The old epoch's journals: their checkpoints, their files, and where frames begin in them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +14,7 @@ use crate::error::{RecoveryError, StoreError};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::{FormatError, journal_file};
 use crate::layout;
-use crate::limits::{BLOCK_BYTES, MAX_JOURNAL_FILE_BYTES, SCAN_READ_BYTES};
+use crate::limits::{BLOCK_BYTES, CHUNK_BYTES, MAX_FRAME_BYTES, MAX_JOURNAL_FILE_BYTES, SCAN_READ_BYTES};
 
 /// All journals of the old epoch.
 pub(crate) struct Journals {
@@ -202,5 +203,24 @@ fn check_header(
             Journals::note(summary, Damage { path: path.to_path_buf(), offset: 0, partition: None, reason });
             Ok(None)
         }
+    }
+}
+
+impl Journals {
+    /// About how many bytes a start puts from the journals into segments: it needs no more than that, but for the padding of many
+    /// partitions.
+    pub(super) fn bytes_to_replay(&self) -> u64 {
+        self.journals.iter().map(OldJournal::bytes_to_replay).sum()
+    }
+}
+
+impl OldJournal {
+    fn bytes_to_replay(&self) -> u64 {
+        let mut of_files: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+        for frame in &self.frames {
+            let (first, end) = of_files.entry(frame.file).or_insert((frame.offset, frame.offset));
+            (*first, *end) = ((*first).min(frame.offset), (*end).max(frame.offset));
+        }
+        of_files.values().map(|(first, end)| end - first + MAX_FRAME_BYTES.min(CHUNK_BYTES) as u64).sum()
     }
 }

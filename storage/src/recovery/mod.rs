@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use ringlog_reactor::random_u64;
+use ringlog_reactor::sim::reached;
+use ringlog_reactor::{fs, random_u64};
 
 use crate::checkpoint;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
@@ -28,6 +29,7 @@ use crate::folders::make_durable;
 use crate::format::frame::JournalIdentity;
 use crate::layout;
 use crate::partition::{Partition, Shared};
+use crate::reserve::Reserve;
 use journals::Journals;
 pub(crate) use places::Place;
 use places::Places;
@@ -101,22 +103,70 @@ impl std::fmt::Debug for Recovered {
 ///
 /// When this returns, the new epoch's checkpoint is on stable storage; then the caller makes the new epoch's number durable,
 /// and then [`Recovered::activate`]s.
+///
+/// On a full disk, what earlier lives have left to be removed goes first, and the reserve is used.
 pub async fn recover(
     config: StoreConfig,
     partitions: Vec<PartitionSpec>,
 ) -> Result<(Recovered, RecoverySummary), RecoveryError> {
+    match recover_once(config.clone(), partitions.clone(), false).await {
+        Err(error) if error.is_disk_full() => {
+            reached("start on a full disk");
+            give_up_reserves(&config).await;
+            recover_once(config, partitions, true).await
+        }
+        done => done,
+    }
+}
+
+/// Gives the old epoch's reserves of this shard back: the new epoch makes its own.
+async fn give_up_reserves(config: &StoreConfig) {
+    let Some(previous) = config.previous else { return };
+    let dir = layout::shard_dir(&config.data_dir, previous.epoch, config.shard);
+    for reserve in Reserve::both_of(&dir) {
+        if let Err(error) = reserve.remove().await {
+            tracing::warn!(path = %reserve.path().display(), %error, "a reserve could not be given back");
+        }
+    }
+}
+
+/// With `short_of_space` it removes at once what is removed later otherwise.
+async fn recover_once(
+    config: StoreConfig,
+    partitions: Vec<PartitionSpec>,
+    short_of_space: bool,
+) -> Result<(Recovered, RecoverySummary), RecoveryError> {
     let config = config.bounded();
     let shared = Shared::new(&config);
     let mut summary = RecoverySummary::default();
-    let Survey { journals, places, plan } = survey(&config, partitions, &shared, &mut summary, false).await?;
-    let unsynced = places::put_aside(&places).await?;
+    let Survey { journals, mut places, plan } =
+        survey(&config, partitions, &shared, &mut summary, false).await?;
+    let mut unsynced = places::put_aside(&places).await?;
+    if short_of_space {
+        // The journal was found whole for these partitions: what was put aside is in it.
+        remove_all(std::mem::take(&mut unsynced)).await;
+        remove_all(places::take_below_start(&mut places)).await;
+    }
+    let needed = journals.bytes_to_replay();
     let partitions = places::open(&config, places, &shared);
-    apply::apply(&journals, &plan, &partitions, &mut summary).await?;
+    let applied = apply::apply(&journals, &plan, &partitions, &mut summary).await;
+    applied.map_err(|error| error.on_full_disk(needed))?;
     let identity = write_checkpoint(&config, &partitions).await?;
     summary.quarantined = quarantined(&partitions);
     tell(&config, &partitions, &summary);
     let journal_damaged = summary.journal_damaged;
     Ok((Recovered { config, identity, partitions, shared, journal_damaged, unsynced }, summary))
+}
+
+async fn remove_all(paths: Vec<PathBuf>) {
+    for path in paths {
+        match fs::remove_file(&path).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a file that is not needed could not be removed");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What is in the folder, and what is wrong with it.

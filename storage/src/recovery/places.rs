@@ -365,6 +365,21 @@ pub(crate) async fn put_aside(places: &Places) -> Result<Vec<PathBuf>, RecoveryE
     Ok(aside)
 }
 
+/// Takes the segments out that lie below the start offset, which a checkpoint has: the last life did not come to remove them. Returns their
+/// files.
+pub(crate) fn take_below_start(places: &mut Places) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for place in places.values_mut().filter(|place| !place.is_quarantined()) {
+        let Some(active) = place.point.active else { continue };
+        let ends = place.sealed.iter().skip(1).map(|(base, _)| *base).chain([active.base_offset]);
+        let below = ends.take_while(|end| *end <= place.checkpointed.start_offset).count();
+        for (base, _) in place.sealed.drain(..below) {
+            files.extend([layout::segment_file(&place.dir, base), layout::index_file(&place.dir, base)]);
+        }
+    }
+    files
+}
+
 async fn rename_aside(dir: &Path, base_offset: i64) -> Result<PathBuf, StoreError> {
     reached("segment put aside");
     let from = layout::segment_file(dir, base_offset);
