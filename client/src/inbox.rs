@@ -68,6 +68,8 @@ struct State {
     ring: VecDeque<usize>,
     waker: Option<Waker>,
     told: bool,
+    /// Places that have room for the driver to give credit for, or end, since it looked last.
+    roomy: Vec<usize>,
     closed: bool,
     driver_gone: bool,
     /// Partitions that can still give something.
@@ -115,6 +117,7 @@ impl Inbox {
             ring: VecDeque::new(),
             waker: None,
             told: false,
+            roomy: Vec::new(),
             closed: false,
             driver_gone: false,
             live: partitions.len(),
@@ -169,7 +172,10 @@ impl Inbox {
         if !shelf.queue.is_empty() || shelf.failure.is_some() {
             state.ring.push_back(place);
         }
-        state.told |= due;
+        if due {
+            state.told = true;
+            state.roomy.push(place);
+        }
         Ok(taken)
     }
 
@@ -188,6 +194,7 @@ impl Inbox {
             shelf.queued_bytes = 0;
             shelf.failure = None;
             state.live -= 1;
+            state.roomy.push(place);
             state.ring.retain(|other| *other != place);
         }
     }
@@ -200,10 +207,12 @@ impl Inbox {
         !std::mem::replace(&mut state.told, true)
     }
 
-    /// The doorbell was answered; from now on another may come. True when the application is gone.
-    pub fn answer(&self) -> bool {
+    /// The doorbell was answered; from now on another may come. Puts the places that the driver has to look at into `roomy`, which is
+    /// empty. True when the application is gone.
+    pub fn answer(&self, roomy: &mut Vec<usize>) -> bool {
         let mut state = self.lock();
         state.told = false;
+        std::mem::swap(&mut state.roomy, roomy);
         state.closed
     }
 

@@ -89,6 +89,8 @@ impl Bell {
 struct Consumer {
     shared: Arc<Inbox>,
     subscriptions: Vec<Arc<Subscription>>,
+    /// Empty, and with memory for the places of the next doorbell.
+    roomy: Vec<usize>,
 }
 
 impl Engine {
@@ -203,7 +205,8 @@ impl Engine {
                 Subscription::new(Arc::clone(&shared), place, *partition, from, plan.reset)
             })
             .collect();
-        let consumer = Consumer { shared: Arc::clone(&shared), subscriptions: subscriptions.clone() };
+        let consumer =
+            Consumer { shared: Arc::clone(&shared), subscriptions: subscriptions.clone(), roomy: Vec::new() };
         let id = self.register(|_| Handle::Consumer(consumer))?;
         for subscription in subscriptions {
             // It ends by itself when the consumer is dropped.
@@ -250,9 +253,12 @@ impl Engine {
                 }
             }
             Some(Handle::Consumer(consumer)) => {
-                let closed = consumer.shared.answer();
-                consumer.subscriptions.iter().for_each(|subscription| subscription.wake());
+                let closed = consumer.shared.answer(&mut consumer.roomy);
+                for place in consumer.roomy.drain(..) {
+                    consumer.subscriptions[place].wake();
+                }
                 if closed {
+                    consumer.subscriptions.iter().for_each(|subscription| subscription.wake());
                     handles.remove(&id);
                     self.gone.notify_all();
                 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use ringlog_protocol::Kind;
-use ringlog_protocol::messages::{MetadataRequest, TopicMetadata};
+use ringlog_protocol::messages::{MetadataRequest, PartitionMetadata, TopicMetadata};
 use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Instant, now};
 
@@ -248,8 +248,7 @@ impl Pool {
         partition: u32,
     ) -> Result<(Arc<TopicMetadata>, Seat), AdminError> {
         let (topic, mut link) = self.route(name, partition).await?;
-        let shard =
-            topic.partitions.iter().find(|place| place.partition == partition).map(|place| place.shard);
+        let shard = place_of(&topic, partition).map(|place| place.shard);
         let mut number = 0;
         loop {
             if let Some(seat) = Seat::take(&link) {
@@ -269,7 +268,7 @@ impl Pool {
     ) -> Result<(Arc<TopicMetadata>, Arc<Link>), AdminError> {
         let topic = self.topic(name).await?;
         let partitions = topic.partitions.len() as u32;
-        let place = topic.partitions.iter().find(|place| place.partition == partition);
+        let place = place_of(&topic, partition);
         let Some(place) = place else {
             self.forget(&topic);
             return Err(AdminError::UnknownPartition { topic: Arc::clone(name), partition, partitions });
@@ -283,6 +282,13 @@ impl Pool {
             }
         }
     }
+}
+
+/// Where a partition is. A broker lists them by number, so the search is for one that does not.
+fn place_of(topic: &TopicMetadata, partition: u32) -> Option<&PartitionMetadata> {
+    let is_it = |place: &&PartitionMetadata| place.partition == partition;
+    let by_number = topic.partitions.get(partition as usize).filter(is_it);
+    by_number.or_else(|| topic.partitions.iter().find(is_it))
 }
 
 impl From<Trouble> for AdminError {
