@@ -61,6 +61,8 @@ struct State {
     /// Where records without a key go until their batch is closed.
     sticky: u32,
     used_bytes: usize,
+    /// Records admitted so far.
+    admitted: u64,
     waiting: VecDeque<(u64, Waker)>,
     next_ticket: u64,
     /// Which batches have their outcome, by sequence.
@@ -89,6 +91,10 @@ struct Queue {
     in_dirty: bool,
     /// It takes no records: those that may go anywhere go elsewhere.
     refusing: bool,
+    /// It was opened once, so `refusing` is not a guess.
+    known: bool,
+    /// The number of the last record that was admitted to it.
+    last_admitted: u64,
     /// How large the last batch became: the next one begins with that much memory, so that it hardly grows under the lock.
     usual_bytes: usize,
 }
@@ -101,6 +107,8 @@ struct Filling {
     opened_at: Instant,
     /// It has a record whose key or partition says that it belongs here.
     bound: bool,
+    /// The number of its first record.
+    first_admitted: u64,
 }
 
 /// A batch on its way. Dropped without `settle`, it fails its deliveries.
@@ -161,6 +169,7 @@ impl Accumulator {
             most_usual_bytes: settings.batch_bytes,
             sticky: sticky % partitions.max(1),
             used_bytes: 0,
+            admitted: 0,
             waiting: VecDeque::new(),
             next_ticket: 0,
             progress: InOrder::default(),
@@ -250,6 +259,8 @@ impl Accumulator {
             return Admission::Full(record);
         }
         state.used_bytes += needed;
+        state.admitted += 1;
+        state.partitions[partition as usize].last_admitted = state.admitted;
         if growth.is_none() {
             state.close_open(partition);
             state.open_new(partition, alone.with_room(state.partitions[partition as usize].usual_bytes));
@@ -311,29 +322,24 @@ impl Accumulator {
         }
     }
 
-    /// A partition was opened: notes whether it takes records. What waits for one that does not, and may go anywhere, goes to another.
-    /// True when the driver must look at what is dirty.
+    /// A partition was opened: notes whether it takes records. What waits for one that does not, and may go anywhere, goes to another one
+    /// that has nothing admitted later, so that each partition keeps the order of the sends. True when the driver must look at what is dirty.
     pub fn note_refusing(&self, partition: u32, refusing: bool) -> bool {
         let mut state = self.lock();
-        state.partitions[partition as usize].refusing = refusing;
-        if !refusing || state.partitions.iter().all(|queue| queue.refusing) {
+        let queue = &mut state.partitions[partition as usize];
+        (queue.known, queue.refusing) = (true, refusing);
+        if !refusing {
             return false;
         }
+        let waiting = queue.full.iter().chain(&queue.open);
+        let first = waiting.filter(|filling| !filling.bound).map(|filling| filling.first_admitted).next();
+        let target = state.next_for_any(|queue| first.is_none_or(|first| queue.last_admitted < first));
+        let Some(target) = target else { return false };
         if state.sticky == partition {
-            state.sticky = state.next_for_any();
+            state.sticky = target;
         }
-        let queue = &mut state.partitions[partition as usize];
-        let (bound, mut moving): (VecDeque<Filling>, VecDeque<Filling>) =
-            std::mem::take(&mut queue.full).into_iter().partition(|filling| filling.bound);
-        queue.full = bound;
-        moving.extend(queue.open.take_if(|filling| !filling.bound));
-        let target = state.sticky;
-        for filling in &moving {
-            filling.outcome.move_to(target);
-        }
-        if !moving.is_empty() {
-            state.partitions[target as usize].full.extend(moving);
-            state.mark_dirty(target);
+        if first.is_some() {
+            state.move_unbound(partition, target);
         }
         state.must_ring()
     }
@@ -451,6 +457,7 @@ impl State {
             outcome: Outcome::new(partition),
             opened_at: ringlog_reactor::now(),
             bound: false,
+            first_admitted: self.admitted,
         };
         self.partitions[partition as usize].open = Some(filling);
         self.mark_dirty(partition);
@@ -465,18 +472,37 @@ impl State {
         let queue = &mut self.partitions[partition as usize];
         let filling = queue.open.take()?;
         queue.usual_bytes = filling.builder.len().min(self.most_usual_bytes);
-        if partition == self.sticky {
-            self.sticky = self.next_for_any();
+        // One that is not known yet keeps them: whatever it turns out to be, nothing later is anywhere else.
+        if partition == self.sticky && self.partitions[partition as usize].known {
+            self.sticky = self.next_for_any(|_| true).unwrap_or(partition);
         }
         Some(filling)
     }
 
-    /// The partition after the sticky one, but for those that refuse; if all do, they tell why.
-    fn next_for_any(&self) -> u32 {
+    /// The next partition after the sticky one that takes records, as far as is known, and that fits.
+    fn next_for_any(&self, fits: impl Fn(&Queue) -> bool) -> Option<u32> {
         let count = self.partitions.len() as u32;
         let mut others = (1..=count).map(|step| (self.sticky + step) % count);
-        let taking = others.find(|partition| !self.partitions[*partition as usize].refusing);
-        taking.unwrap_or((self.sticky + 1) % count)
+        others.find(|partition| {
+            let queue = &self.partitions[*partition as usize];
+            !queue.refusing && fits(queue)
+        })
+    }
+
+    /// Moves the batches of a partition that belong to no partition to the end of another's.
+    fn move_unbound(&mut self, from: u32, to: u32) {
+        self.close_open(to);
+        let queue = &mut self.partitions[from as usize];
+        let last_admitted = queue.last_admitted;
+        let (bound, mut moving): (VecDeque<Filling>, VecDeque<Filling>) =
+            std::mem::take(&mut queue.full).into_iter().partition(|filling| filling.bound);
+        queue.full = bound;
+        moving.extend(queue.open.take_if(|filling| !filling.bound));
+        moving.iter().for_each(|filling| filling.outcome.move_to(to));
+        let queue = &mut self.partitions[to as usize];
+        queue.full.extend(moving);
+        queue.last_admitted = last_admitted;
+        self.mark_dirty(to);
     }
 
     fn mark_dirty(&mut self, partition: u32) {
