@@ -279,8 +279,10 @@ fn cut_short() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use ringlog_fuzz::Target;
+
     use super::*;
-    use crate::batch::{BatchBuilder, RecordFault, check_for_produce, records_section};
+    use crate::batch::{BatchBuilder, RecordFault, RecordIter, check_for_produce, records_section};
     use crate::limits::MAX_DECOMPRESSED_BYTES;
 
     const CODECS: [Compression; 4] =
@@ -442,5 +444,28 @@ mod tests {
         encoder.write_all(&section).expect("packs");
         let packed = encoder.finish().expect("packs");
         assert_eq!(unpack(Compression::Zstd, &packed).expect("unpacks"), section);
+    }
+
+    #[test]
+    fn fuzz_packed() {
+        /// Small, so that a case of it costs little.
+        const LIMIT: usize = 1 << 16;
+        for codec in CODECS {
+            let (header, section) = records(40);
+            let packed = compress(codec, &section).expect("packs");
+            // What passes can be read, and the other way round: by other code, all at once. An lz4 frame may ask for
+            // blocks of 8 MiB.
+            Target::new("packed").seeds([packed]).allowing(20 << 20, 0).rounds(2_000).run(|packed| {
+                let checked = check_compressed(&header, codec, packed, LIMIT);
+                let read = decompress(codec, packed, LIMIT).is_ok_and(|section| {
+                    let mut records = RecordIter::new(&header, &section);
+                    records.all(|record| {
+                        record.is_ok_and(|record| record.timestamp_ms(&header) <= header.max_timestamp)
+                    })
+                });
+                assert_eq!(checked.is_ok(), read, "{codec:?}: {checked:?}");
+                checked.map(drop).map_err(|error| error.to_string())
+            });
+        }
     }
 }
