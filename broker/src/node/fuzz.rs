@@ -33,9 +33,15 @@ async fn stranger(address: std::net::SocketAddr, bytes: &[u8]) -> Verdict {
         }
         (rest, sent) = (later, sent + piece);
         if sent == first {
-            let answer = timeout(Duration::from_secs(1), stream.recv()).await;
-            let welcome = matches!(&answer, Ok(Ok(Some(frame))) if frame.get(4) == Some(&0x81));
-            if !welcome {
+            let mut answer = Vec::new();
+            // It may come in pieces.
+            while answer.len() <= 4 {
+                match timeout(Duration::from_secs(1), stream.recv()).await {
+                    Ok(Ok(Some(piece))) => answer.extend_from_slice(&piece),
+                    _ => return Err("not welcome".to_owned()),
+                }
+            }
+            if answer[4] != 0x81 {
                 return Err("not welcome".to_owned());
             }
         }
