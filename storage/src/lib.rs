@@ -36,6 +36,7 @@ pub mod format;
 mod journal;
 mod journal_files;
 mod layout;
+mod lazy_notify;
 pub mod limits;
 mod memory;
 mod partition;

@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use ringlog_reactor::Notify;
 
+use crate::lazy_notify::LazyNotify;
+
 #[derive(Clone)]
 pub(crate) struct Permits {
     free: Rc<Cell<usize>>,
@@ -46,7 +48,7 @@ impl Drop for Permit {
 pub(crate) struct Activity {
     working: Cell<usize>,
     closed: Cell<bool>,
-    ended: Notify,
+    ended: LazyNotify,
 }
 
 impl Activity {

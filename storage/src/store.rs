@@ -274,9 +274,7 @@ impl Store {
         if partitions.contains_key(&id) {
             return Err(StoreError::Exists(id));
         }
-        let data_dir = &self.inner.config.data_dir;
-        let partition =
-            Partition::new(data_dir, spec, &PartitionPoint::new(id), &[], self.inner.shared.clone());
+        let partition = Partition::new(spec, &PartitionPoint::new(id), &[], self.inner.shared.clone());
         let partition = Rc::new(partition);
         partitions.insert(id, Rc::clone(&partition));
         Ok(partition)

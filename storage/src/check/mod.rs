@@ -138,7 +138,7 @@ pub async fn check(
     refuse_later_journals(data_dir, epoch).await?;
     let survey = survey(&config, known.partitions.clone(), &shared, &mut summary, true).await?;
     tell_survey(&survey, &summary, &mut report);
-    segments::look(&config, &survey, &shared, &mut report, progress).await?;
+    segments::look(&survey, &shared, &mut report, progress).await?;
     folders::look(data_dir, known, &survey, &mut report).await?;
     Ok(report)
 }

@@ -6,7 +6,6 @@ use std::path::Path;
 use ringlog_reactor::fs;
 
 use super::{CheckProgress, CheckReport, CheckedPartition, Finding, Weight};
-use crate::config::StoreConfig;
 use crate::error::{RecoveryError, StoreError};
 use crate::format::index::Index;
 use crate::layout;
@@ -23,7 +22,6 @@ const REBUILDS: &str = "it is a cache: it is built again when it is needed";
 
 /// Reads all partitions' segments.
 pub(super) async fn look(
-    config: &StoreConfig,
     survey: &Survey,
     shared: &Shared,
     report: &mut CheckReport,
@@ -31,8 +29,8 @@ pub(super) async fn look(
 ) -> Result<(), RecoveryError> {
     let mut partitions = Vec::new();
     for place in survey.places.values() {
-        let (data_dir, spec) = (&config.data_dir, place.spec.clone());
-        let partition = Partition::at_rest(data_dir, spec, &place.point, &place.sealed, shared.clone());
+        let spec = place.spec.clone();
+        let partition = Partition::at_rest(spec, &place.point, &place.sealed, shared.clone());
         partitions.push((place, partition));
     }
     let all = partitions.iter().flat_map(|(_, partition)| partition.segments());

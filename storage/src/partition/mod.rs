@@ -35,6 +35,7 @@ use crate::config::{PartitionConfig, PartitionId, PartitionSpec, StoreConfig, To
 use crate::descriptors::Descriptors;
 use crate::error::AppendError;
 use crate::format::checkpoint::{ActiveSegment, PartitionPoint};
+use crate::lazy_notify::LazyNotify;
 use crate::limits::{MAX_SEGMENT_BYTES, MIN_RETENTION_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 use crate::memory::ChunkId;
 use crate::partition_folders::{Folder, FolderTurn};
@@ -83,7 +84,6 @@ struct Quarantine {
 /// A partition of this shard.
 pub struct Partition {
     spec: PartitionSpec,
-    dir: PathBuf,
     start: Cell<i64>,
     flushed_end: Cell<i64>,
     durable_end: Cell<i64>,
@@ -100,9 +100,9 @@ pub struct Partition {
     quarantine: RefCell<Option<Quarantine>>,
     runs: RefCell<Runs>,
     /// There is something new for the task that writes the runs.
-    runs_wake: Notify,
+    runs_wake: LazyNotify,
     activity: Rc<Activity>,
-    changed: Notify,
+    changed: LazyNotify,
     shared: Shared,
     /// The chunk of log memory in which the partition was noted last.
     last_chunk: Cell<ChunkId>,
@@ -123,14 +123,12 @@ impl Partition {
     /// A partition as a checkpoint (or nothing, for a new one) describes it. `sealed` are its other segments: base offset
     /// and length in bytes, in order.
     pub(crate) fn new(
-        data_dir: &Path,
         spec: PartitionSpec,
         point: &PartitionPoint,
         sealed: &[(i64, u64)],
         shared: Shared,
     ) -> Partition {
         let partition = Partition {
-            dir: crate::layout::partition_dir(data_dir, &spec),
             spec,
             start: Cell::new(point.start_offset),
             flushed_end: Cell::new(point.next_offset),
@@ -147,9 +145,9 @@ impl Partition {
                 lasting: true,
             })),
             runs: RefCell::default(),
-            runs_wake: Notify::new(),
+            runs_wake: LazyNotify::default(),
             activity: Rc::default(),
-            changed: Notify::new(),
+            changed: LazyNotify::default(),
             shared,
             last_chunk: Cell::new(0),
             frame_slot: Cell::new((0, 0)),
@@ -165,13 +163,12 @@ impl Partition {
 
     /// The same for somebody who only looks: no file of it is opened for writing.
     pub(crate) fn at_rest(
-        data_dir: &Path,
         spec: PartitionSpec,
         point: &PartitionPoint,
         sealed: &[(i64, u64)],
         shared: Shared,
     ) -> Partition {
-        let partition = Partition::new(data_dir, spec, point, sealed, shared);
+        let partition = Partition::new(spec, point, sealed, shared);
         partition.segments.borrow().iter().for_each(|segment| segment.only_read());
         partition
     }
@@ -190,7 +187,7 @@ impl Partition {
     fn segment_context(&self) -> SegmentContext {
         SegmentContext {
             id: self.spec.id,
-            dir: self.dir.clone(),
+            dir: self.dir(),
             activity: Rc::clone(&self.activity),
             counters: Rc::clone(&self.shared.counters),
             descriptors: Rc::clone(&self.shared.descriptors),
@@ -257,7 +254,7 @@ impl Partition {
     }
 
     pub(crate) fn dir(&self) -> PathBuf {
-        self.dir.clone()
+        crate::layout::partition_dir(&self.shared.data_dir, &self.spec)
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -367,7 +364,7 @@ impl Partition {
     }
 
     pub(crate) fn runs_wake(&self) -> &Notify {
-        &self.runs_wake
+        self.runs_wake.get()
     }
 
     pub(crate) fn flushed_end(&self) -> i64 {

@@ -107,7 +107,7 @@ impl Partition {
         self.changed.notify_all();
         let files = expired
             .iter()
-            .flat_map(|segment| [segment.path(), layout::index_file(&self.dir, segment.base_offset())]);
+            .flat_map(|segment| [segment.path(), layout::index_file(&self.dir(), segment.base_offset())]);
         Ok(files.collect())
     }
 

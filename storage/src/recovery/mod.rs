@@ -148,7 +148,7 @@ async fn recover_once(
         remove_all(places::take_below_start(&mut places)).await;
     }
     let needed = journals.bytes_to_replay();
-    let partitions = places::open(&config, places, &shared);
+    let partitions = places::open(places, &shared);
     let applied = apply::apply(&journals, &plan, &partitions, &mut summary).await;
     applied.map_err(|error| error.on_full_disk(needed))?;
     let identity = write_checkpoint(&config, &partitions).await?;

@@ -113,7 +113,7 @@ pub(crate) async fn inspect(
     let mut checked = check_active_segments(places, shared).await?;
     for place in places.values_mut() {
         place.check(checked.remove(&place.spec.id), summary)?;
-        place.check_marked(config, shared, summary).await?;
+        place.check_marked(shared, summary).await?;
     }
     Ok(())
 }
@@ -296,7 +296,6 @@ impl Place {
     /// Reads what only marks say is there.
     async fn check_marked(
         &mut self,
-        config: &StoreConfig,
         shared: &Shared,
         summary: &mut RecoverySummary,
     ) -> Result<(), RecoveryError> {
@@ -304,7 +303,7 @@ impl Place {
             return Ok(());
         }
         let (spec, shared) = (self.spec.clone(), shared.clone());
-        let partition = Partition::at_rest(&config.data_dir, spec, &self.point, &self.sealed, shared);
+        let partition = Partition::at_rest(spec, &self.point, &self.sealed, shared);
         match partition.check_from(&self.checkpointed).await {
             Ok(()) => Ok(()),
             Err((path, WalkError::Io(error))) => Err(StoreError::io("reading", path)(error).into()),
@@ -395,15 +394,10 @@ async fn rename_aside(dir: &Path, base_offset: i64) -> Result<PathBuf, StoreErro
 }
 
 /// Makes the partitions as they stood.
-pub(crate) fn open(
-    config: &StoreConfig,
-    places: Places,
-    shared: &Shared,
-) -> BTreeMap<PartitionId, Rc<Partition>> {
+pub(crate) fn open(places: Places, shared: &Shared) -> BTreeMap<PartitionId, Rc<Partition>> {
     let mut partitions = BTreeMap::new();
     for (id, place) in places {
-        let partition =
-            Partition::new(&config.data_dir, place.spec, &place.point, &place.sealed, shared.clone());
+        let partition = Partition::new(place.spec, &place.point, &place.sealed, shared.clone());
         if let Some(reason) = place.damage {
             partition.quarantine_for_good(&reason);
         }
