@@ -8,7 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -18,7 +18,8 @@ use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, sleep, timeout};
 
 use crate::dispatch::{Handled, dispatch, dispatch_gathered, route};
-use crate::gather::{Fill, GatherPermit, PartialFrame};
+use crate::gather::{Fill, PartialFrame};
+use crate::gather_budget::{GatherPermit, Holder};
 use crate::limits::{ACKS_LOOKED_FOR_EVERY, FORWARD_BYTES, GATHER_FREE_BYTES, PEEK_BYTES, STALLED_AFTER};
 use crate::outbox::Outbox;
 use crate::peers::{ConnectionId, PeerMessage};
@@ -29,6 +30,7 @@ use crate::shard::Shard;
 /// A client whose socket lives on this core.
 pub struct Connection {
     id: ConnectionId,
+    this: Weak<Connection>,
     stream: TcpStream,
     session: Rc<Session>,
     partial: RefCell<PartialFrame>,
@@ -43,14 +45,24 @@ pub struct Connection {
     linked: RefCell<BTreeSet<u32>>,
 }
 
+impl Holder for Connection {
+    fn cut_off(&self) {
+        tracing::warn!(
+            connection = self.id.number,
+            "cut off: a large frame comes too slowly while others wait for memory"
+        );
+        self.close();
+    }
+}
+
 /// Why serving stopped before the end of what was received.
 enum Pause {
     /// The client has as much under way as it may.
     Busy,
     /// The log memory or the journal is at its bound.
     NoRoom,
-    /// A large frame needs memory to be gathered in.
-    Memory(usize),
+    /// A large frame needs memory to be gathered in: it has `whole` bytes, and `have` have come.
+    Memory { have: usize, whole: usize },
     /// The records of a batch are to be checked beside the core.
     Check { limit: usize },
     /// A request belongs to another core.
@@ -80,8 +92,9 @@ impl Connection {
     /// A connection of this core, not served yet.
     pub fn new(id: ConnectionId, stream: TcpStream) -> Rc<Connection> {
         let session = Session::new(id.home, Rc::new(Outbox::default()));
-        Rc::new(Connection {
+        Rc::new_cyclic(|this| Connection {
             id,
+            this: this.clone(),
             stream,
             session,
             partial: RefCell::default(),
@@ -209,15 +222,21 @@ impl Connection {
         self.after_large.set(true);
         let mut partial = self.partial.borrow_mut();
         *partial.memory() = memory;
-        Ok(partial.lacks() == 0)
+        let is_filled = partial.lacks() == 0;
+        if is_filled {
+            partial.is_filled();
+        }
+        Ok(is_filled)
     }
 
     /// Serves the rest of what was received, waiting as often as it must.
     async fn finish(&self, shard: &Rc<Shard>, mut rest: Bytes, pause: Pause) -> Result<(), Ending> {
         let mut pause = Some(pause);
         while let Some(reason) = pause {
+            let paused = now();
             self.wait(shard, reason, &rest).await?;
-            self.frame_began.set(now());
+            // A pause of ours is not the client's time.
+            self.frame_began.set(self.frame_began.get() + (now() - paused));
             if self.session.outbox().is_closed() {
                 return Ok(());
             }
@@ -233,12 +252,8 @@ impl Connection {
         match reason {
             Pause::Busy => self.session.wait_until_free().await,
             Pause::NoRoom => shard.store().room().await,
-            Pause::Memory(bytes) => {
-                reached("large frame gathered");
-                let permit = shard.gather_budget().take(bytes).await;
-                self.partial.borrow_mut().give(permit);
-            }
             Pause::Check { limit } => self.check(limit, rest).await?,
+            Pause::Memory { have, whole } => self.wait_for_memory(shard, have, whole).await,
             Pause::Forward { shard: to, frame } => self.forward(shard, to, frame).await,
         }
         Ok(())
@@ -264,6 +279,24 @@ impl Connection {
         Ok(())
     }
 
+    async fn wait_for_memory(&self, shard: &Rc<Shard>, have: usize, whole: usize) {
+        reached("large frame gathered");
+        let budget = shard.gather_budget();
+        if have < GATHER_FREE_BYTES {
+            match budget.try_take_whole(whole, &self.holder()) {
+                Some(permit) => self.partial.borrow_mut().give(permit),
+                None => self.partial.borrow_mut().gather_in_steps(),
+            }
+            return;
+        }
+        let permit = budget.take_step(have, whole, &self.holder()).await;
+        self.partial.borrow_mut().give(permit);
+    }
+
+    fn holder(&self) -> Weak<dyn Holder> {
+        self.this.clone()
+    }
+
     /// Serves whole frames until the input ends or something must be waited for; never waits itself.
     fn advance(&self, shard: &Rc<Shard>, mut input: &[u8]) -> Result<(usize, Option<Pause>), Ending> {
         let length = input.len();
@@ -276,8 +309,8 @@ impl Connection {
                     }
                     self.frame_began.set(now());
                     match partial.fill(input)? {
-                        Fill::NeedsMemory(bytes) => {
-                            return Ok((length - input.len(), Some(Pause::Memory(bytes))));
+                        Fill::NeedsMemory { have, whole } => {
+                            return Ok((length - input.len(), Some(Pause::Memory { have, whole })));
                         }
                         Fill::Taken(taken) => input = &input[taken..],
                     }
@@ -291,10 +324,17 @@ impl Connection {
                 continue;
             }
             match partial.fill(input)? {
-                Fill::NeedsMemory(bytes) => return Ok((length - input.len(), Some(Pause::Memory(bytes)))),
+                Fill::NeedsMemory { have, whole } => {
+                    return Ok((length - input.len(), Some(Pause::Memory { have, whole })));
+                }
                 Fill::Taken(taken) => input = &input[taken..],
             }
-            let Some((frame, used)) = split_frame(partial.bytes())? else { return Ok((length, None)) };
+            let Some((frame, used)) = split_frame(partial.bytes())? else {
+                if input.is_empty() {
+                    return Ok((length, None));
+                }
+                continue;
+            };
             let pause = match self.not_now(shard, &frame, &partial.bytes()[..used]) {
                 None => self.conclude(dispatch_gathered(shard, &self.session, &mut partial))?,
                 later => later,
@@ -344,7 +384,12 @@ impl Connection {
 
     async fn forward(&self, shard: &Shard, to: u32, frame: Bytes) {
         let permit = match frame.len() {
-            large if large > GATHER_FREE_BYTES => Some(shard.gather_budget().take(large).await),
+            large if large > GATHER_FREE_BYTES => {
+                let permit = shard.gather_budget().take_step(large, large, &self.holder()).await;
+                // It has come: nobody waits for this client.
+                permit.is_filled();
+                Some(permit)
+            }
             _ => None,
         };
         while self.is_forwarding_enough(frame.len()) && !self.session.outbox().is_closed() {

@@ -59,6 +59,11 @@ pub fn dispatch_gathered(shard: &Rc<Shard>, session: &Rc<Session>, gathered: &mu
 /// Handles a request on the shard it belongs to.
 pub fn dispatch(shard: &Rc<Shard>, session: &Rc<Session>, frame: &Frame<'_>) -> Handled {
     let header = &frame.header;
+    if header.request == 0 {
+        session
+            .break_off(ErrorCode::MalformedFrame, "request number 0 is the connection's own; count from 1");
+        return Handled::Done;
+    }
     match header.kind {
         Kind::Produce => return produce::handle(shard, session, frame),
         Kind::Fetch => fetch::handle(shard, session, frame),

@@ -1,73 +1,36 @@
 //! Cuts a socket's bytes into frames.
 //!
 //! A frame that lies whole in one receive buffer is handled in place. One that does not is gathered; what a
-//! connection gathers beyond a free allowance comes out of a budget shared by the shard, so that a thousand
-//! peers that announce 16 MiB each and then stall cannot take the memory of the others.
+//! connection gathers beyond a free allowance comes out of a budget shared by the shard (`gather_budget.rs`), whole if there
+//! is much of it, and else in steps.
 //!
 //! Such a large frame is received into memory of its own, laid out so that the batch of a produce request stands where
 //! a segment will have it: behind room for its envelope, from the start of a block on. The log keeps that very memory.
 
-use std::cell::Cell;
-use std::rc::Rc;
-
 use bytes::{BufMut, BytesMut};
 use ringlog_protocol::frame::HEADER_BYTES;
 use ringlog_protocol::{FrameError, FrameHeader, frame_len};
-use ringlog_reactor::Notify;
 use ringlog_storage::format::envelope::ENVELOPE_BYTES;
 use ringlog_storage::limits::round_up;
 
-use crate::limits::{GATHER_BYTES, GATHER_FREE_BYTES};
+use crate::gather_budget::GatherPermit;
+use crate::limits::GATHER_FREE_BYTES;
 use crate::record_checks::Lent;
 
 /// Where a frame begins in memory of its own: a produce request has no body, so its batch begins where an envelope ends.
 const LEAD_BYTES: usize = ENVELOPE_BYTES - HEADER_BYTES;
 
-/// The shard's memory for gathering large frames.
-pub struct GatherBudget {
-    free: Cell<usize>,
-    returned: Notify,
-}
-
-impl Default for GatherBudget {
-    fn default() -> Self {
-        GatherBudget { free: Cell::new(GATHER_BYTES), returned: Notify::new() }
-    }
-}
-
-impl GatherBudget {
-    /// Waits until `bytes` are free and takes them.
-    pub async fn take(self: &Rc<Self>, bytes: usize) -> GatherPermit {
-        loop {
-            let returned = self.returned.notified();
-            if self.free.get() >= bytes {
-                self.free.set(self.free.get() - bytes);
-                return GatherPermit { budget: self.clone(), bytes };
-            }
-            returned.await;
-        }
-    }
-}
-
-/// A share of the budget, returned on drop.
-pub struct GatherPermit {
-    budget: Rc<GatherBudget>,
-    bytes: usize,
-}
-
-impl Drop for GatherPermit {
-    fn drop(&mut self) {
-        self.budget.free.set(self.budget.free.get() + self.bytes);
-        self.budget.returned.notify_all();
-    }
-}
-
 /// What came of offering bytes to a frame.
 pub enum Fill {
     /// This many bytes were taken.
     Taken(usize),
-    /// None were: the frame is so large that its memory must be asked for.
-    NeedsMemory(usize),
+    /// None can be: the frame is so large that memory must be asked for.
+    NeedsMemory {
+        /// Bytes of the frame that have come and are held.
+        have: usize,
+        /// Bytes of the frame.
+        whole: usize,
+    },
 }
 
 /// A gathered produce request that another thread looks at. It has no body, so its batch begins behind its header.
@@ -88,6 +51,8 @@ pub struct PartialFrame {
     /// The frame; with a permit it is aligned, and the frame has `LEAD_BYTES` before it.
     bytes: BytesMut,
     permit: Option<GatherPermit>,
+    /// It is large and gets its memory in steps.
+    in_steps: bool,
 }
 
 impl PartialFrame {
@@ -106,10 +71,10 @@ impl PartialFrame {
         self.permit.is_some()
     }
 
-    /// How many bytes a large frame still lacks; zero if none is begun, or it is whole.
+    /// How many bytes a large frame still lacks, as far as it has memory for them; zero if none is begun, or it is whole.
     pub fn lacks(&self) -> usize {
-        match frame_len(self.bytes()) {
-            Ok(Some(whole)) if self.is_large() => whole - self.bytes().len(),
+        match (&self.permit, frame_len(self.bytes())) {
+            (Some(permit), Ok(Some(whole))) => whole.min(permit.bytes()) - self.bytes().len(),
             _ => 0,
         }
     }
@@ -142,35 +107,64 @@ impl PartialFrame {
             let whole = frame_len(self.bytes())?;
             // Without a whole header the length is not known: one byte more at a time finds it out.
             let want = whole.unwrap_or(have + 1);
-            if taken == input.len() || have >= want {
+            if have >= want {
                 return Ok(Fill::Taken(taken));
             }
-            if want > GATHER_FREE_BYTES && self.permit.is_none() {
+            let room = self.room(want);
+            if room <= have {
                 self.check_is_request()?;
-                // What was taken so far is the header alone: leave it to be offered again.
-                self.bytes.truncate(self.bytes.len() - taken);
-                return Ok(Fill::NeedsMemory(want));
+                return Ok(match taken {
+                    0 => Fill::NeedsMemory { have, whole: want },
+                    _ => Fill::Taken(taken),
+                });
             }
-            let more = (want - have).min(input.len() - taken);
+            if taken == input.len() {
+                return Ok(Fill::Taken(taken));
+            }
+            let more = (room.min(want) - have).min(input.len() - taken);
             self.bytes.extend_from_slice(&input[taken..taken + more]);
             taken += more;
+            if have + more == room.min(want) {
+                self.is_filled();
+            }
+        }
+    }
+
+    /// Bytes that may be held of a frame with `want` bytes.
+    fn room(&self, want: usize) -> usize {
+        match &self.permit {
+            Some(permit) => permit.bytes(),
+            None if want <= GATHER_FREE_BYTES || self.in_steps => GATHER_FREE_BYTES,
+            None => 0,
         }
     }
 
     /// Memory is given to frames that a client may send, and to no others.
     fn check_is_request(&self) -> Result<(), FrameError> {
-        let Some(header) = self.bytes.first_chunk() else { return Ok(()) };
+        let Some(header) = self.bytes().first_chunk() else { return Ok(()) };
         let kind = FrameHeader::decode(header)?.kind;
         if kind.is_request() { Ok(()) } else { Err(FrameError::UnknownKind { kind: kind as u8 }) }
     }
 
-    /// Takes the memory that [`Fill::NeedsMemory`] asked for.
+    /// Takes memory that [`Fill::NeedsMemory`] asked for.
     pub fn give(&mut self, permit: GatherPermit) {
-        let mut memory = ringlog_reactor::aligned(round_up(LEAD_BYTES + permit.bytes));
+        let mut memory = ringlog_reactor::aligned(round_up(LEAD_BYTES + permit.bytes()));
         memory.put_bytes(0, LEAD_BYTES);
-        memory.put_slice(&self.bytes);
+        memory.put_slice(self.bytes());
         self.bytes = memory;
         self.permit = Some(permit);
+    }
+
+    /// There is no memory for all of the frame: it gets its free allowance first, and more as it comes.
+    pub fn gather_in_steps(&mut self) {
+        self.in_steps = true;
+    }
+
+    /// The memory that was given is full.
+    pub fn is_filled(&self) {
+        if let Some(permit) = &self.permit {
+            permit.is_filled();
+        }
     }
 
     /// Forgets the frame and gives its memory back.
@@ -179,5 +173,6 @@ impl PartialFrame {
             self.bytes = BytesMut::new();
         }
         self.bytes.clear();
+        self.in_steps = false;
     }
 }

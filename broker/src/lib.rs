@@ -14,6 +14,7 @@ pub mod descriptors;
 mod dispatch;
 pub mod doctor;
 mod gather;
+mod gather_budget;
 mod handlers;
 pub mod limits;
 mod link;

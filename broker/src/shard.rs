@@ -17,7 +17,7 @@ use crate::acks::PendingAcks;
 use crate::config::BrokerConfig;
 use crate::connection::Connection;
 use crate::controller::Controller;
-use crate::gather::GatherBudget;
+use crate::gather_budget::GatherBudget;
 use crate::handlers::hello;
 use crate::limits::DRAIN_WITHIN;
 use crate::link::Links;

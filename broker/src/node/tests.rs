@@ -557,6 +557,67 @@ fn who_stops_in_the_middle_of_a_large_batch_takes_nobodys_memory_for_long() {
     }
 }
 
+/// The first `sent` bytes after the header of a frame that announces a batch of `size` bytes.
+fn beginning_of_produce(handle: u32, size: usize, sent: usize) -> bytes::Bytes {
+    let mut frame = encode_with_payload(Kind::Produce, 1, handle, 2, &(), size);
+    frame.extend_from_slice(&vec![0; sent]);
+    frame.freeze()
+}
+
+/// A client that announces much and sends little takes the memory of no other, however often it comes again.
+#[test]
+fn announced_frames_hold_nobody_up() {
+    Simulation::new(5).run(async {
+        let node = SimNode::start(1).await;
+        let mut honest = WireClient::connect(node.address, None).await;
+        create_topic(&mut honest, 1).await;
+        let handle = open(&mut honest, 0).await;
+        let mut stalled = Vec::new();
+        // Frames of 8 MB down to 70 KB, of which the header and a little more come; some of them fill their free allowance.
+        for number in 0..200_usize {
+            let client = WireClient::connect(node.address, None).await;
+            let size = 8_000_000 - number % 44 * 180_000;
+            let sent = if number % 10 == 0 { 65_000 } else { 100 };
+            client.send_raw(beginning_of_produce(handle, size, sent)).await.unwrap();
+            stalled.push(client);
+        }
+        sleep(Duration::from_millis(500)).await;
+        for offset in 0..5 {
+            let begun = now();
+            let batch = large_batch(2, 900_000 + offset * 1_000);
+            let (_, produced): (_, Produced) = honest.send_batch(handle, Ack::Disk, batch).await;
+            assert_eq!(produced.base_offset, offset as i64);
+            assert!(now() - begun < Duration::from_millis(500), "batch {offset}: {:?}", now() - begun);
+        }
+        drop((stalled, honest));
+        node.stop().await;
+    });
+}
+
+/// Those who do send, fill all the memory and stop in the middle are cut off in a moment, because another one waits.
+#[test]
+fn half_sent_frames_hold_others_up_for_a_moment_only() {
+    Simulation::new(6).run(async {
+        let node = SimNode::start(1).await;
+        let mut honest = WireClient::connect(node.address, None).await;
+        create_topic(&mut honest, 1).await;
+        let handle = open(&mut honest, 0).await;
+        let mut stalled = Vec::new();
+        for _ in 0..60 {
+            let client = WireClient::connect(node.address, None).await;
+            client.send_raw(beginning_of_produce(handle, 8_000_000, 1_200_000)).await.unwrap();
+            stalled.push(client);
+        }
+        let begun = now();
+        let batch = large_batch(2, 1_000_000);
+        let (_, produced): (_, Produced) =
+            timeout(STALLED_AFTER / 2, honest.send_batch(handle, Ack::Disk, batch)).await.unwrap();
+        assert_eq!(produced.base_offset, 0, "after {:?}", now() - begun);
+        drop((stalled, honest));
+        node.stop().await;
+    });
+}
+
 #[test]
 fn a_damaged_large_batch_is_refused_and_the_next_is_taken() {
     Simulation::new(4).run(async {
