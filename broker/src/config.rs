@@ -1,7 +1,7 @@
 //! What a broker can be told: flags and a TOML file that may say all that the flags say.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -162,6 +162,18 @@ pub fn parse_wait(text: &str) -> Result<WaitPolicy, ConfigError> {
     }
 }
 
+/// Reads an address to listen on: an IP address or the name of a host, a colon, and a port. Of a name that has several
+/// addresses the first of IPv4 is taken, because clients that name no broker try that of loopback.
+///
+/// # Errors
+/// [`ConfigError::Listen`] when it is no such thing, or the name has no address.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
+    let bad = |why: String| ConfigError::Listen { text: text.to_string(), why };
+    let addresses: Vec<_> = text.to_socket_addrs().map_err(|error| bad(error.to_string()))?.collect();
+    let address = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    address.copied().ok_or_else(|| bad("the name has no address".to_string()))
+}
+
 /// Reads `50us`, `5ms` or `1s`.
 pub fn parse_short_duration(text: &str) -> Option<Duration> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -180,7 +192,8 @@ pub fn parse_short_duration(text: &str) -> Option<Duration> {
 pub struct FileConfig {
     /// `data = "/var/lib/ringlog"`
     pub data: Option<PathBuf>,
-    /// `listen = "0.0.0.0:7171"`
+    /// `listen = "0.0.0.0:7171"`, or `"localhost:7171"`
+    #[serde(default, deserialize_with = "read_listen")]
     pub listen: Option<SocketAddr>,
     /// `cores = "0-3"`, `"all"`, or a count
     #[serde(default, deserialize_with = "read_cores")]
@@ -203,6 +216,10 @@ fn read_cores<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Cores>
         CountOrText::Text(text) => text,
     };
     text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+fn read_listen<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    parse_listen(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn read_wait<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<WaitPolicy>, D::Error> {
@@ -229,6 +246,16 @@ pub enum ConfigError {
         "cores `{0}`: want `all`, a count from 1 to 256 (`2`), or a list of different CPUs (`0,2` or `0-3`)"
     )]
     Cores(String),
+    /// `--listen` is no address.
+    #[error(
+        "listen `{text}`: {why}; want ADDRESS:PORT or NAME:PORT, such as `0.0.0.0:7171` or `localhost:7171`"
+    )]
+    Listen {
+        /// What was given.
+        text: String,
+        /// Why it is none.
+        why: String,
+    },
     /// `--wait` is none of the three policies.
     #[error("wait `{0}`: want `block`, `spin:50us` or `busy`")]
     Wait(String),
@@ -298,6 +325,19 @@ mod tests {
         let file = load_file(&path).unwrap();
         assert_eq!(file.cores, Some(Cores::Count(2)));
         assert!(matches!(file.wait, Some(WaitPolicy::Spin(d)) if d == Duration::from_micros(20)));
+    }
+
+    #[test]
+    fn an_address_to_listen_on_may_have_the_name_of_a_host() {
+        assert_eq!(parse_listen("[::1]:9").unwrap().to_string(), "[::1]:9");
+        assert_eq!(parse_listen("0.0.0.0:0").unwrap().to_string(), "0.0.0.0:0");
+        assert!(parse_listen("localhost:7171").unwrap().ip().is_loopback());
+        for wrong in
+            ["", "here", ":", "localhost", "localhost:", "localhost:x", "127.0.0.1:70000", "no such:1"]
+        {
+            let words = parse_listen(wrong).unwrap_err().to_string();
+            assert!(words.contains("such as"), "{wrong:?}: {words}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use ringlog_storage::{make_topic, remove_topic};
 
 use crate::limits::MAX_PARTITIONS;
 use crate::metadata::Metadata;
-use crate::peers::{PeerMessage, Peers, TopicChange};
+use crate::peers::{PeerError, PeerMessage, Peers, TopicChange};
 use crate::topic::{Topic, partition_config};
 
 /// The shard that has the controller.
@@ -51,6 +51,9 @@ pub enum TopicError {
     /// There is none of that name.
     #[error("there is no topic `{0}`")]
     Unknown(String),
+    /// There is no space for it; it may go well when there is.
+    #[error("{0}")]
+    DiskFull(String),
     /// It could not be made durable.
     #[error("{0}")]
     Storage(String),
@@ -67,7 +70,17 @@ impl TopicError {
             TopicError::Config(_) => ErrorCode::InvalidConfig,
             TopicError::Exists(_) => ErrorCode::TopicExists,
             TopicError::Unknown(_) => ErrorCode::UnknownTopic,
+            TopicError::DiskFull(_) => ErrorCode::DiskFull,
             TopicError::Storage(_) => ErrorCode::StorageFailed,
+        }
+    }
+}
+
+impl From<PeerError> for TopicError {
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::DiskFull(why) => TopicError::DiskFull(why),
+            PeerError::Failed(why) => TopicError::Storage(why),
         }
     }
 }
@@ -86,14 +99,14 @@ pub struct Controller {
 
 /// Why the metadata file was not made durable.
 struct NotKept {
-    why: String,
+    why: PeerError,
     /// It may have been replaced all the same.
     replaced: bool,
 }
 
 impl From<NotKept> for TopicError {
     fn from(error: NotKept) -> Self {
-        TopicError::Storage(error.why)
+        error.why.into()
     }
 }
 
@@ -140,7 +153,7 @@ impl Controller {
         self.metadata.borrow_mut().next_topic_id += 1;
         let prepared = match make_topic(&self.data_dir, &topic.name, topic.id).await {
             Ok(()) => self.change(TopicChange::Prepare(topic.clone())).await,
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(PeerError::from(error)),
         };
         if let Err(why) = prepared {
             return Err(self.undo(&topic, why, false).await);
@@ -152,7 +165,7 @@ impl Controller {
         } else if let Err(error) = self.keep(next).await {
             return Err(self.undo(&topic, error.why, error.replaced).await);
         }
-        self.change(TopicChange::Publish(topic.clone())).await.map_err(TopicError::Storage)?;
+        self.change(TopicChange::Publish(topic.clone())).await?;
         tracing::info!(topic = topic.name, id = topic.id, partitions = topic.partitions, "topic created");
         Ok(topic)
     }
@@ -173,12 +186,12 @@ impl Controller {
             Ok(()) => {}
             // The next start may find it deleted, so nothing may be acknowledged in it any more; or not, so its files stay.
             Err(NotKept { why, replaced: true }) => {
-                self.change(TopicChange::Freeze(topic)).await.map_err(TopicError::Storage)?;
-                return Err(TopicError::Storage(why));
+                self.change(TopicChange::Freeze(topic)).await?;
+                return Err(TopicError::Storage(why.to_string()));
             }
             Err(error) => return Err(error.into()),
         }
-        self.change(TopicChange::Withdraw(topic.clone())).await.map_err(TopicError::Storage)?;
+        self.change(TopicChange::Withdraw(topic.clone())).await?;
         self.remove_files(&topic).await?;
         tracing::info!(topic = topic.name, id = topic.id, "topic deleted");
         Ok(())
@@ -201,7 +214,7 @@ impl Controller {
 
     async fn remove_files(&self, topic: &Topic) -> Result<(), TopicError> {
         let removed = remove_topic(&self.data_dir, &topic.name, topic.id).await;
-        removed.map_err(|error| TopicError::Storage(error.to_string()))?;
+        removed.map_err(PeerError::from)?;
         let mut next = self.metadata.borrow().clone();
         next.deleting.retain(|deleted| deleted.id != topic.id);
         Ok(self.keep(next).await?)
@@ -234,7 +247,7 @@ impl Controller {
 
     /// Takes back what has been made of a topic. If the metadata may name it, its folders stay: they are durable now, and a start
     /// that had to make them again could fail to make them so.
-    async fn undo(&self, topic: &Arc<Topic>, why: String, may_be_named: bool) -> TopicError {
+    async fn undo(&self, topic: &Arc<Topic>, why: PeerError, may_be_named: bool) -> TopicError {
         reached("topic could not be made");
         if may_be_named {
             return TopicError::Storage(format!(
@@ -245,15 +258,19 @@ impl Controller {
         let mut undone = self.change(TopicChange::Withdraw(topic.clone())).await;
         if undone.is_ok() {
             let removed = remove_topic(&self.data_dir, &topic.name, topic.id).await;
-            undone = removed.map_err(|error| error.to_string());
+            undone = removed.map_err(PeerError::from);
         }
         if let Err(more) = undone {
             tracing::warn!(topic = topic.name, %more, "a topic that could not be made could not be removed either");
         }
-        TopicError::Storage(format!("topic `{}` was not made: {why}", topic.name))
+        let words = format!("topic `{}` was not made: {why}", topic.name);
+        match why {
+            PeerError::DiskFull(_) => TopicError::DiskFull(words),
+            PeerError::Failed(_) => TopicError::Storage(words),
+        }
     }
 
-    async fn change(&self, change: TopicChange) -> Result<(), String> {
+    async fn change(&self, change: TopicChange) -> Result<(), PeerError> {
         self.peers.ask_all(|_, done| PeerMessage::Topics { change: change.clone(), done }).await.map(|_| ())
     }
 
@@ -272,6 +289,7 @@ impl Controller {
             tracing::error!(%why, "the metadata file may or may not be on disk: no topic is changed until a restart");
             *self.broken.borrow_mut() = Some(why.clone());
         }
+        let why = if error.is_disk_full() { PeerError::DiskFull(why) } else { PeerError::Failed(why) };
         Err(NotKept { why, replaced })
     }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use ringlog_protocol::{ErrorCode, Frame, Kind, split_frame};
+use ringlog_protocol::{ErrorCode, Frame, FrameHeader, Kind, split_frame};
 
 use crate::gather::PartialFrame;
 use crate::handlers::{fetch, list_offsets, metadata, open, produce, subscribe, topics};
@@ -49,6 +49,9 @@ pub fn route(shard: &Shard, frame: &Frame<'_>) -> u32 {
 pub fn dispatch_gathered(shard: &Rc<Shard>, session: &Rc<Session>, gathered: &mut PartialFrame) -> Handled {
     match split_frame(gathered.bytes()) {
         Ok(Some((Frame { header, .. }, _))) if header.kind == Kind::Produce && gathered.is_large() => {
+            if !has_own_number(session, &header) {
+                return Handled::Done;
+            }
             produce::handle_owned(shard, session, &header, gathered.memory())
         }
         Ok(Some((frame, _))) => dispatch(shard, session, &frame),
@@ -56,12 +59,19 @@ pub fn dispatch_gathered(shard: &Rc<Shard>, session: &Rc<Session>, gathered: &mu
     }
 }
 
+/// Number 0 is the connection's own: an answer with it would be about the connection.
+fn has_own_number(session: &Session, header: &FrameHeader) -> bool {
+    if header.request == 0 {
+        let message = "request number 0 is the connection's own; count requests from 1";
+        session.break_off(ErrorCode::MalformedFrame, message);
+    }
+    header.request != 0
+}
+
 /// Handles a request on the shard it belongs to.
 pub fn dispatch(shard: &Rc<Shard>, session: &Rc<Session>, frame: &Frame<'_>) -> Handled {
     let header = &frame.header;
-    if header.request == 0 {
-        session
-            .break_off(ErrorCode::MalformedFrame, "request number 0 is the connection's own; count from 1");
+    if !has_own_number(session, header) {
         return Handled::Done;
     }
     match header.kind {

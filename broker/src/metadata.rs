@@ -81,6 +81,14 @@ pub enum MetadataError {
     Io(#[from] std::io::Error),
 }
 
+impl MetadataError {
+    /// Whether there was no space, which ends by itself.
+    pub fn is_disk_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, MetadataError::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
 impl Metadata {
     /// The file's bytes.
     pub fn encode(&self) -> Vec<u8> {

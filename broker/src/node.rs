@@ -27,7 +27,7 @@ use crate::controller::HOME_SHARD;
 use crate::descriptors::{Share, TooFewFiles};
 use crate::limits::{MAILBOX_MESSAGES, MAX_SHARDS, PORT_FREE_WITHIN, PORT_TRIED_EVERY};
 use crate::metadata::{self, Metadata, MetadataError};
-use crate::peers::{PeerMessage, Peers, RecoveryPlan};
+use crate::peers::{PeerError, PeerMessage, Peers, RecoveryPlan};
 use crate::{acceptor, shard};
 
 /// The file of a data folder that the running broker has locked.
@@ -288,7 +288,7 @@ async fn run(
     drop(accepting);
     let stopped = peers.ask_all(|_, done| PeerMessage::Stop { done }).await;
     end_cores(&peers, cores).await;
-    stopped.map(|_| ()).map_err(|why| NodeError::Stop(StopError(why)))
+    stopped.map(|_| ()).map_err(|error| NodeError::Stop(StopError(error.to_string())))
 }
 
 /// Binds. The kernel closes the sockets of a killed broker's ring a moment after the process is gone, and whoever starts the next
@@ -382,6 +382,7 @@ async fn bring_up(
 ) -> Result<(Metadata, Vec<RecoverySummary>), StartError> {
     let in_folder = |source| StartError::Metadata { path: data_dir.to_path_buf(), source };
     let failed = |why| StartError::Recovery { path: data_dir.to_path_buf(), why };
+    let shard_failed = |error: PeerError| failed(error.to_string());
 
     let mut metadata = Metadata::load(data_dir).await.map_err(in_folder)?;
     if metadata.epoch == 0 {
@@ -402,8 +403,10 @@ async fn bring_up(
         open_files,
         folder_turn: FolderTurn::default(),
     });
-    let recovery =
-        peers.ask_all(|_, done| PeerMessage::Recover { plan: plan.clone(), done }).await.map_err(failed)?;
+    let recovery = peers
+        .ask_all(|_, done| PeerMessage::Recover { plan: plan.clone(), done })
+        .await
+        .map_err(shard_failed)?;
 
     if let Some(PreviousEpoch { epoch, .. }) = previous.filter(|_| mutant("old-epoch-removed-early")) {
         remove_epoch(data_dir, epoch).await.map_err(|error| failed(error.to_string()))?;
@@ -414,7 +417,7 @@ async fn bring_up(
     peers
         .ask_all(|shard, done| PeerMessage::Activate { metadata: for_shard(shard), done })
         .await
-        .map_err(failed)?;
+        .map_err(shard_failed)?;
 
     let damaged = recovery.iter().any(|shard| shard.journal_damaged) && !mutant("damaged-journals-removed");
     if let Some(PreviousEpoch { epoch, .. }) = previous {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use bytes::Bytes;
 use ringlog_reactor::mailbox;
 use ringlog_reactor::net::SocketParts;
-use ringlog_storage::{FolderTurn, PreviousEpoch, RecoverySummary};
+use ringlog_storage::{FolderTurn, PreviousEpoch, RecoveryError, RecoverySummary, StoreError};
 
 use crate::handlers::hello::Introduced;
 use crate::metadata::Metadata;
@@ -22,7 +22,41 @@ pub struct ConnectionId {
 }
 
 /// How a peer's request is answered.
-pub type ReplyTo<T> = mailbox::Sender<Result<T, String>>;
+pub type ReplyTo<T> = mailbox::Sender<Result<T, PeerError>>;
+
+/// Why a core has not done what it was asked for.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The disk is full: the same request may succeed when there is space.
+    #[error("{0}")]
+    DiskFull(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl PeerError {
+    fn of_shard(self, shard: usize) -> PeerError {
+        let named = |why| format!("shard {shard}: {why}");
+        match self {
+            PeerError::DiskFull(why) => PeerError::DiskFull(named(why)),
+            PeerError::Failed(why) => PeerError::Failed(named(why)),
+        }
+    }
+}
+
+impl From<StoreError> for PeerError {
+    fn from(error: StoreError) -> PeerError {
+        let why = error.to_string();
+        if error.is_disk_full() { PeerError::DiskFull(why) } else { PeerError::Failed(why) }
+    }
+}
+
+impl From<RecoveryError> for PeerError {
+    fn from(error: RecoveryError) -> PeerError {
+        PeerError::Failed(error.to_string())
+    }
+}
 
 /// What one core tells another.
 pub enum PeerMessage {
@@ -166,7 +200,7 @@ impl Peers {
     pub async fn ask_all<T: Send + 'static>(
         &self,
         message: impl Fn(u32, ReplyTo<T>) -> PeerMessage,
-    ) -> Result<Vec<T>, String> {
+    ) -> Result<Vec<T>, PeerError> {
         let mut waiting = Vec::new();
         for shard in 0..self.count() {
             let (done, answer) = mailbox::channel(1);
@@ -178,8 +212,8 @@ impl Peers {
         for (shard, answer) in waiting.into_iter().enumerate() {
             match answer.recv().await {
                 Some(Ok(answer)) => answers.push(answer),
-                Some(Err(why)) => failure = failure.or(Some(format!("shard {shard}: {why}"))),
-                None => failure = failure.or(Some(format!("shard {shard} ended"))),
+                Some(Err(error)) => failure = failure.or(Some(error.of_shard(shard))),
+                None => failure = failure.or(Some(PeerError::Failed(format!("shard {shard} ended")))),
             }
         }
         failure.map_or(Ok(answers), Err)

@@ -21,7 +21,7 @@ use crate::gather_budget::GatherBudget;
 use crate::handlers::hello;
 use crate::limits::DRAIN_WITHIN;
 use crate::link::Links;
-use crate::peers::{ConnectionId, PeerMessage, Peers, RecoveryPlan, TopicChange};
+use crate::peers::{ConnectionId, PeerError, PeerMessage, Peers, RecoveryPlan, TopicChange};
 use crate::topic::TopicTable;
 
 /// One core's part of the broker, once it is active.
@@ -155,12 +155,12 @@ impl Shard {
         .detach();
     }
 
-    async fn change_topics(&self, change: TopicChange) -> Result<(), String> {
+    async fn change_topics(&self, change: TopicChange) -> Result<(), PeerError> {
         let shards = self.peers.count();
         match change {
             TopicChange::Prepare(topic) => {
                 for spec in topic.owned_by(self.index(), shards) {
-                    self.store.create_partition(spec).map_err(|error| error.to_string())?;
+                    self.store.create_partition(spec)?;
                 }
             }
             TopicChange::Publish(topic) => self.topics.borrow_mut().insert(topic),
@@ -176,16 +176,16 @@ impl Shard {
                 let there =
                     || topic.ids_of(self.index(), shards).filter(|id| self.store.partition(*id).is_some());
                 there().for_each(|id| self.acks.partition_deleted(id));
-                self.store.delete_partitions(there()).await.map_err(|error| error.to_string())?;
+                self.store.delete_partitions(there()).await?;
             }
         }
         Ok(())
     }
 
     /// No new records; what was taken is committed, checkpointed and acknowledged; then the clients go.
-    async fn stop(&self) -> Result<(), String> {
+    async fn stop(&self) -> Result<(), PeerError> {
         self.stopping.set(true);
-        let stored = self.store.shutdown().await.map_err(|error| error.to_string());
+        let stored = self.store.shutdown().await.map_err(PeerError::from);
         let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
         let drained = async {
             for connection in &connections {
@@ -237,7 +237,7 @@ async fn recover_when_told(
     };
     let (answer, recovered) = match recover(store, partitions).await {
         Ok((recovered, summary)) => (Ok(summary), Some((recovered, plan))),
-        Err(error) => (Err(error.to_string()), None),
+        Err(error) => (Err(error.into()), None),
     };
     let _ = done.send(answer).await;
     recovered
@@ -254,7 +254,7 @@ async fn activate_when_told(
     let store = match recovered.activate().await {
         Ok(store) => store,
         Err(error) => {
-            let _ = done.send(Err(error.to_string())).await;
+            let _ = done.send(Err(error.into())).await;
             return None;
         }
     };

@@ -204,7 +204,7 @@ impl StoreError {
     }
 
     /// Whether there was no space, which ends by itself, unlike every other failure.
-    pub(crate) fn is_disk_full(&self) -> bool {
+    pub fn is_disk_full(&self) -> bool {
         match self {
             // A sync that failed must not be tried again, whatever it says.
             StoreError::Io { action, error, .. } if *action != SYNCING => {

@@ -130,7 +130,7 @@ pub async fn remove_topic(data_dir: &Path, name: &str, id: u64) -> Result<(), St
     ringlog_protocol::TopicName::check(name)?;
     remove_folder(&layout::topic_dir(data_dir, name, id)).await?;
     let topics = layout::topics_dir(data_dir);
-    fs::sync_dir(&topics).await.map_err(StoreError::io(SYNCING, topics))
+    absent_is_fine(fs::sync_dir(&topics).await).map_err(StoreError::io(SYNCING, topics))
 }
 
 async fn remove_folder(dir: &Path) -> Result<(), StoreError> {
@@ -146,6 +146,7 @@ async fn remove_if_empty(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Of a removal: what is not there is removed.
 pub(crate) fn absent_is_fine(done: std::io::Result<()>) -> std::io::Result<()> {
     match done {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

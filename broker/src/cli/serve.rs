@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use ringlog_broker::config::{self, BrokerConfig, Cores, FileConfig, parse_wait};
+use ringlog_broker::config::{self, BrokerConfig, Cores, FileConfig, parse_listen, parse_wait};
 use ringlog_broker::{doctor, node::Node};
 use ringlog_reactor::{WaitPolicy, probe, signal};
 use tracing::{info, warn};
@@ -36,7 +36,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7171]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_listen)]
     listen: Option<SocketAddr>,
     /// One shard per core: `all`, a count (`2`), or a list with a comma or a dash (`0,2`, `0-3`) [default: all]
     #[arg(long, value_name = "N|all|LIST")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringlog_protocol::messages::DeleteTopic;
+use ringlog_protocol::messages::{CreateTopic, DeleteTopic};
 use ringlog_protocol::{ErrorCode, Kind};
 use ringlog_reactor::sim::{DiskFaults, SimDisk, Simulation};
 use ringlog_reactor::sleep;
@@ -99,4 +99,28 @@ fn a_folder_on_a_full_disk_says_what_a_start_needs_and_a_topic_of_it_can_be_dele
         drop(client);
         node.stop().await;
     });
+}
+
+/// What there is no space for now may go well later: the same request is worth another try.
+#[test]
+fn a_topic_that_a_full_disk_has_no_room_for_is_made_when_there_is_some() {
+    for shards in [1, 3] {
+        let simulation = Simulation::new(14);
+        let disk = simulation.disk();
+        simulation.run(async {
+            let node = SimNode::start(shards).await;
+            let mut client = WireClient::connect(node.address, None).await;
+            sleep(Duration::from_secs(1)).await;
+            disk.set_full(true);
+            let create = CreateTopic { name: "orders".into(), partitions: 6, config: vec![] };
+            client.tell(Kind::CreateTopic, 0, &create).await;
+            let refused = client.next_frame().await.error();
+            assert_eq!(refused.error_code(), ErrorCode::DiskFull, "{}", refused.message);
+            assert!(refused.retryable);
+            disk.set_full(false);
+            create_topic(&mut client, 6).await;
+            drop(client);
+            node.stop().await;
+        });
+    }
 }

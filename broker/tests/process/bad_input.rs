@@ -4,7 +4,7 @@
 use ringlog_protocol::batch::crc_of;
 use ringlog_protocol::limits::MAX_FRAME_BYTES;
 use ringlog_protocol::messages::{Hello, Open, Produced};
-use ringlog_protocol::{ErrorCode, FrameHeader, Kind, try_encode};
+use ringlog_protocol::{ErrorCode, FrameHeader, Kind, encode_with_payload, try_encode};
 use tempfile::TempDir;
 
 use super::helpers::{Broker, folder};
@@ -268,4 +268,25 @@ fn a_header_is_written_as_the_protocol_writes_it() {
     let ours = header(8, Kind::Open as u8, 1);
     let theirs = FrameHeader { length: 8, kind: Kind::Open, flags: 0, body_words: 1, request: 7, handle: 0 };
     assert_eq!(ours, theirs.encode());
+}
+
+/// Number 0 is the connection's own: an answer to such a request would be about the connection.
+#[test]
+fn a_request_with_the_number_of_the_connection_is_refused_and_closed() {
+    let victim = Victim::new();
+    let mut small = victim.greeted();
+    small.send(&try_encode(Kind::Ping, 0, 0, 0, &()).expect("a ping fits"));
+    assert_eq!(small.receive().error(), ErrorCode::MalformedFrame);
+    assert!(matches!(small.receive(), Answer::Closed));
+    for bytes in [10, 300_000] {
+        let mut wire = victim.greeted();
+        let handle = wire.open("t", 0);
+        let batch = batch(&[&"x".repeat(bytes)]);
+        let mut frame = encode_with_payload(Kind::Produce, 0, handle, 2, &(), batch.len());
+        frame.extend_from_slice(&batch);
+        wire.send(&frame);
+        assert_eq!(wire.receive().error(), ErrorCode::MalformedFrame);
+        assert!(matches!(wire.receive(), Answer::Closed));
+    }
+    victim.stays_well();
 }

@@ -33,6 +33,37 @@ fn a_topic_is_created_listed_described_and_deleted() {
     assert_eq!(json(broker.run(&["topic", "list", "--json"]).text()), Value::Array(vec![]));
 }
 
+/// Done is done: whoever removed the files, the topic is gone.
+#[test]
+fn a_topic_whose_files_are_gone_is_deleted() {
+    let data = folder();
+    let broker = Broker::start(data.path());
+    for name in ["whole", "half", "all"] {
+        broker.create_topic(name, 2);
+        broker.run_with_input(&["produce", name], "a\nb\n");
+    }
+    let topics = data.path().join("topics");
+    let folder_of = |name: &str| {
+        let found = std::fs::read_dir(&topics).expect("it is there").flatten();
+        let named = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(name);
+        found.map(|entry| (named(&entry), entry.path())).find(|(named, _)| *named).expect("it is there").1
+    };
+    std::fs::remove_dir_all(folder_of("whole@")).expect("it can be removed");
+    let partition = std::fs::read_dir(folder_of("half@")).expect("it is there").flatten().next();
+    std::fs::remove_dir_all(partition.expect("it has partitions").path()).expect("it can be removed");
+    broker.run(&["topic", "delete", "whole"]);
+    broker.run(&["topic", "delete", "half"]);
+    std::fs::remove_dir_all(&topics).expect("it can be removed");
+    broker.run(&["topic", "delete", "all"]);
+    assert_eq!(json(broker.run(&["topic", "list", "--json"]).text()), Value::Array(vec![]));
+    broker.create_topic("whole", 2);
+    broker.run_with_input(&["produce", "whole"], "c\n");
+    let (code, said) = broker.stop_by("TERM");
+    assert_eq!(code, Some(0), "{said}");
+    let broker = Broker::start(data.path());
+    assert_eq!(broker.run(&["consume", "whole", "--until-end"]).text(), "c\n");
+}
+
 #[test]
 fn topics_outlive_their_broker() {
     let data = folder();

@@ -91,10 +91,15 @@ fn remove_tree(path: PathBuf) -> Pin<Box<dyn Future<Output = io::Result<()>>>> {
     Box::pin(async move {
         for entry in read_dir(&path).await? {
             let child = path.join(&entry.name);
-            if entry.kind == Kind::Folder {
-                remove_tree(child).await?;
-            } else {
-                remove_file(child).await?;
+            let removed = match entry.kind {
+                Kind::Folder => remove_tree(child).await,
+                _ => remove_file(child).await,
+            };
+            // Another process may remove at the same time: what is gone is gone.
+            if let Err(error) = removed
+                && error.kind() != ErrorKind::NotFound
+            {
+                return Err(error);
             }
         }
         remove_dir(path).await
