@@ -24,6 +24,7 @@ pub mod offline;
 mod outbox;
 mod peers;
 mod record_checks;
+mod reply_budget;
 mod session;
 mod shard;
 mod timestamps;

@@ -16,6 +16,12 @@ pub const MAX_HANDSHAKES: usize = 1_024;
 /// Bytes waiting to be sent on one connection before the broker stops reading its requests.
 pub const OUTBOX_BYTES: usize = 1 << 20;
 
+/// Memory of one shard for long replies that wait to be sent.
+pub const REPLY_BYTES: usize = 32 << 20;
+
+/// A reply up to this length is bounded by [`OUTBOX_BYTES`] alone.
+pub const SHORT_REPLY_BYTES: usize = 4 << 10;
+
 /// Bytes handed to the socket in one gather send. Each must be gone within [`STALLED_AFTER`], so this
 /// also sets the slowest reader that is still served: some 8 KiB a second.
 pub const SEND_BYTES: usize = 256 << 10;
@@ -100,5 +106,6 @@ pub const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 const _: () = assert!(GATHER_BYTES >= 2 * MAX_FRAME_BYTES, "two largest frames must fit");
 const _: () = assert!(MAX_BATCH_BYTES < MAX_FRAME_BYTES, "a frame carries a whole batch");
 const _: () = assert!(QUICK_CHECK_BYTES <= MAX_DECOMPRESSED_BYTES);
+const _: () = assert!(REPLY_BYTES >= MAX_FRAME_BYTES, "the longest reply fits");
 const _: () = assert!(SEND_BYTES <= OUTBOX_BYTES);
 const _: () = assert!(MAX_HANDLES < 1 << 24, "a handle keeps 24 bits for the slot");

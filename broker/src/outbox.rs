@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use ringlog_reactor::{Notified, Notify};
 
 use crate::limits::{OUTBOX_BYTES, SEND_BYTES};
+use crate::reply_budget::ReplyPermit;
 
 /// Slices one gather send may carry (the kernel's IOV_MAX is 1024).
 const SEND_PIECES: usize = 1000;
@@ -31,6 +32,11 @@ pub struct Outbox {
     bytes: Cell<usize>,
     /// What was taken out and has not left.
     in_flight: Cell<usize>,
+    /// Bytes that were put in, and that have left, since the beginning.
+    put_in: Cell<u64>,
+    gone: Cell<u64>,
+    /// The memory of long replies, with the place where each ends.
+    long: RefCell<VecDeque<(u64, ReplyPermit)>>,
     closed: Cell<bool>,
     arrived: Notify,
     left: Notify,
@@ -48,7 +54,7 @@ impl Outbox {
         }
         let before = small.len();
         encode(&mut small);
-        self.bytes.set(self.bytes.get() + small.len() - before);
+        self.count_in(small.len() - before);
         drop(small);
         self.arrived.notify_all();
     }
@@ -60,7 +66,7 @@ impl Outbox {
         }
         let waits = self.in_flight.get() > 0;
         for piece in pieces {
-            self.bytes.set(self.bytes.get() + piece.len());
+            self.count_in(piece.len());
             if waits && piece.len() < COPIED_BYTES {
                 let mut small = self.small.borrow_mut();
                 if small.capacity() - small.len() < piece.len() {
@@ -73,6 +79,20 @@ impl Outbox {
             self.pieces.borrow_mut().push_back(piece);
         }
         self.arrived.notify_all();
+    }
+
+    fn count_in(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.put_in.set(self.put_in.get() + bytes as u64);
+    }
+
+    /// Puts a long reply behind the others; its memory goes back when it has left.
+    pub fn push_long(&self, frame: Bytes, mut permit: ReplyPermit) {
+        permit.keep(frame.len());
+        self.push_pieces([frame]);
+        if !self.closed.get() {
+            self.long.borrow_mut().push_back((self.put_in.get(), permit));
+        }
     }
 
     /// Waits for room and takes some, for data that is yet to be read: many readers that wait for the disk together
@@ -158,6 +178,8 @@ impl Outbox {
     /// Tells that this many bytes have left: only then is there room for more.
     pub fn sent(&self, bytes: usize) {
         self.in_flight.set(self.in_flight.get() - bytes);
+        self.gone.set(self.gone.get() + bytes as u64);
+        while self.long.borrow_mut().pop_front_if(|(end, _)| *end <= self.gone.get()).is_some() {}
         self.release(bytes);
     }
 
@@ -178,6 +200,7 @@ impl Outbox {
         self.closed.set(true);
         self.pieces.borrow_mut().clear();
         self.small.borrow_mut().clear();
+        self.long.borrow_mut().clear();
         self.arrived.notify_all();
         self.left.notify_all();
     }

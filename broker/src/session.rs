@@ -18,6 +18,7 @@ use ringlog_storage::Partition;
 use crate::limits::{MAX_HANDLES, MAX_PARKED_REQUESTS, MAX_PENDING_ACKS, MAX_SUBSCRIPTIONS};
 use crate::outbox::Outbox;
 use crate::record_checks::Verdict;
+use crate::reply_budget::ReplyPermit;
 
 const SLOT_BITS: u32 = 24;
 
@@ -259,6 +260,14 @@ impl Session {
     pub fn reply_long<T: Body>(&self, kind: Kind, request: u32, body: &T) {
         match try_encode(kind, request, 0, 0, body) {
             Ok(frame) => self.outbox.push_pieces([frame.freeze()]),
+            Err(error) => self.reply_error(request, ErrorCode::Internal, &error.to_string()),
+        }
+    }
+
+    /// The same for a reply that has memory of the shard's.
+    pub fn reply_within<T: Body>(&self, kind: Kind, request: u32, body: &T, permit: ReplyPermit) {
+        match try_encode(kind, request, 0, 0, body) {
+            Ok(frame) => self.outbox.push_long(frame.freeze(), permit),
             Err(error) => self.reply_error(request, ErrorCode::Internal, &error.to_string()),
         }
     }

@@ -22,6 +22,7 @@ use crate::handlers::hello;
 use crate::limits::DRAIN_WITHIN;
 use crate::link::Links;
 use crate::peers::{ConnectionId, PeerError, PeerMessage, Peers, RecoveryPlan, TopicChange};
+use crate::reply_budget::ReplyBudget;
 use crate::topic::TopicTable;
 
 /// One core's part of the broker, once it is active.
@@ -31,6 +32,7 @@ pub struct Shard {
     topics: RefCell<TopicTable>,
     acks: PendingAcks,
     gather: Rc<GatherBudget>,
+    replies: Rc<ReplyBudget>,
     links: Links,
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     next_connection: Cell<u64>,
@@ -68,6 +70,11 @@ impl Shard {
     /// Memory for gathering large frames.
     pub fn gather_budget(&self) -> &Rc<GatherBudget> {
         &self.gather
+    }
+
+    /// Memory for long replies.
+    pub fn reply_budget(&self) -> &Rc<ReplyBudget> {
+        &self.replies
     }
 
     /// The controller; requests for it are routed to the shard that has it.
@@ -271,6 +278,7 @@ async fn activate_when_told(
         topics: RefCell::new(topics),
         acks: PendingAcks::default(),
         gather: Rc::default(),
+        replies: Rc::default(),
         links: Links::default(),
         connections: RefCell::default(),
         next_connection: Cell::new(0),
