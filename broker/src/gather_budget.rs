@@ -36,6 +36,9 @@ pub trait Holder {
     fn cut_off(&self);
 }
 
+/// Who holds a share of the memory, and when it should be filled.
+type Holding = (Instant, Weak<dyn Holder>);
+
 /// The two halves of the memory, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Half {
@@ -48,8 +51,7 @@ pub struct GatherBudget {
     free: [Cell<usize>; 2],
     returned: Notify,
     waiting: Cell<usize>,
-    /// When each share should be filled, and by what.
-    holders: RefCell<BTreeMap<u64, (Instant, Weak<dyn Holder>)>>,
+    holders: RefCell<BTreeMap<u64, Holding>>,
     next_holder: Cell<u64>,
 }
 
