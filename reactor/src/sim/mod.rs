@@ -102,7 +102,16 @@ impl Simulation {
     /// # Panics
     /// As [`Simulation::run`].
     pub fn run_for<F: Future>(&self, polls: u64, main: F) -> Option<F::Output> {
-        schedule::run(&self.world, &self.main.state, polls, main)
+        self.run_watched(polls, || (), main)
+    }
+
+    /// The same. `after_poll` is called after each poll of a task: what it looks at is seen in every state in which a
+    /// crash can find it.
+    ///
+    /// # Panics
+    /// As [`Simulation::run`].
+    pub fn run_watched<F: Future>(&self, polls: u64, after_poll: impl FnMut(), main: F) -> Option<F::Output> {
+        schedule::run(&self.world, &self.main.state, polls, main, after_poll)
     }
 
     /// The main machine's power fails: of what was not synced, any part may be lost. Call it between runs.

@@ -15,12 +15,13 @@ use crate::core;
 /// One poll takes at most this long on the virtual clock, in nanoseconds.
 const MAX_POLL_NANOS: u64 = 2_000;
 
-/// Runs `main` on `host`, and the processes of all others beside it.
+/// Runs `main` on `host`, and the processes of all others beside it. `after_poll` is called after each poll of a task.
 pub(super) fn run<F: Future>(
     world: &Rc<World>,
     host: &Rc<HostState>,
     polls: u64,
     main: F,
+    mut after_poll: impl FnMut(),
 ) -> Option<F::Output> {
     let process = host.boot(world, None::<std::future::Ready<()>>);
     // These are dropped from the last to the first: the core outlives the main future, and the process the core.
@@ -43,6 +44,7 @@ pub(super) fn run<F: Future>(
         } else if let Poll::Ready(output) = main.as_mut().poll(&mut context) {
             return Some(output);
         }
+        after_poll();
         world.pass(MAX_POLL_NANOS);
         settle(world);
     }
