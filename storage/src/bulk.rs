@@ -134,7 +134,7 @@ impl Inner {
             reached("batches put back into the journal");
             self.make_room(entries.iter().map(Bytes::len).sum())?;
             let mut journal = self.journal.borrow_mut();
-            for entry in &entries {
+            for entry in entries.iter().skip(usize::from(entries.len() > 1 && mutant("put-back-loses-one"))) {
                 let front = entry.first_chunk().expect("an entry begins with its envelope");
                 let header = BatchHeader::parse(&entry[ENVELOPE_BYTES..]).expect("it was parsed before");
                 journal.put(partition, entry, Envelope::crc_of(front), header.next_offset());

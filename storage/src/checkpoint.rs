@@ -133,7 +133,7 @@ async fn flush_round(inner: &Rc<Inner>) -> Result<(), StoreError> {
 
 pub(crate) async fn flush(inner: &Inner, partition: &Rc<Partition>) -> Result<(), StoreError> {
     partition.flush().await?;
-    if !partition.has_unflushed() {
+    if !partition.has_unflushed() || mutant("flushed-taken-for-clean") {
         inner.dirty.borrow_mut().remove(&partition.id());
     }
     inner.room.notify_all();
@@ -162,7 +162,8 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
         inner.files.free_upto(upto);
     }
     let clean = clean || mutant("checkpoint-says-clean");
-    write(inner, clean, upto.0 + 1).await?;
+    let journal_from = upto.0 + if mutant("checkpoint-skips-a-frame") { 2 } else { 1 };
+    write(inner, clean, journal_from).await?;
     inner.files.free_upto(upto);
     reached("checkpoint made");
     count(&inner.shared.counters.checkpoints);

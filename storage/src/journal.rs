@@ -134,6 +134,7 @@ impl Journal {
     /// The longest batch that fits a frame of this journal.
     pub(crate) fn max_batch_bytes(&self) -> usize {
         self.max_frame_bytes - FRAME_OVERHEAD - ENVELOPE_BYTES
+            + usize::from(mutant("journaled-batch-too-long"))
     }
 
     /// Makes room for `need` bytes of entries or marks in an open frame. Returns how many chunks were evicted for it.
@@ -299,6 +300,21 @@ impl Journal {
         }
         let place = (sequence.0 - self.durable - 1) as usize;
         self.writing[place].written = true;
+        if mutant("watermark-before-frame-before") {
+            self.publish_ahead(place);
+        }
+    }
+
+    /// A known bug: partitions that the frames before do not touch need not wait for them.
+    fn publish_ahead(&self, place: usize) {
+        let touches = |frame: &Writing, partition| {
+            frame.touched.iter().any(|touched| Rc::ptr_eq(&touched.partition, partition))
+        };
+        for Touched { partition, end, .. } in &self.writing[place].touched {
+            if !self.writing.iter().take(place).any(|frame| touches(frame, partition)) {
+                partition.committed(*end);
+            }
+        }
     }
 
     /// Takes one step forward if the next frame is on stable storage: what has become durable with it.

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::lives::{Run, Trouble};
 use common::rot::Rot;
+use common::scenarios::{Scenario, longest_journaled_batches, times_after_a_restart};
 use common::{aging, full};
 
 /// Seeds in which a mutant must be found once.
@@ -20,6 +21,7 @@ const CRASHES: &[&str] = &[
     "bypass-untold",
     "ack-before-sync",
     "acked-out-of-order",
+    "watermark-before-frame-before",
     "rewrite-acked-block",
     "drop-journal-before-checkpoint",
     "journal-freed-too-far",
@@ -63,6 +65,12 @@ const AGING: &[(&str, i64)] =
     &[("quiet-partitions-unflushed", 0), ("future-times-believed", 1_000_000_000_000)];
 /// Those that show when a disk is full of what retention lets go.
 const FULL: &[&str] = &["retention-flushes-first"];
+
+/// Those that show in states of their own.
+const SCENARIOS: &[(&str, Scenario)] = &[
+    ("index-times-not-raised", times_after_a_restart),
+    ("journaled-batch-too-long", longest_journaled_batches),
+];
 
 /// The first seed in which something is wrong.
 fn first_seed_that_finds(life: impl Fn(u64)) -> Option<u64> {
@@ -131,6 +139,15 @@ fn bugs_that_keep_the_only_record_are_found() {
         let lives = |seed, mutant| aging::the_only_record_goes(seed, *ahead_ms, Some(mutant));
         every_one_is_found([*mutant].into_iter(), lives);
     }
+}
+
+#[test]
+fn bugs_that_scenarios_show_are_found() {
+    let scenario_of = |name| SCENARIOS.iter().find(|(mutant, _)| *mutant == name).expect("it is listed").1;
+    let names = SCENARIOS.iter().map(|(mutant, _)| *mutant);
+    every_one_is_found(names, |seed, mutant| {
+        scenario_of(mutant)(seed, &|simulation| simulation.set_mutant(Some(mutant)));
+    });
 }
 
 #[test]

@@ -102,7 +102,8 @@ impl Partition {
             self.sync().await?;
         }
         reached("retention let segments go");
-        self.start.set(last.end_offset().max(self.start.get()));
+        let start = last.end_offset() + i64::from(mutant("start-offset-one-too-late"));
+        self.start.set(start.max(self.start.get()));
         self.segments.borrow_mut().drain(..expired.len());
         self.changed.notify_all();
         let files = expired
@@ -118,7 +119,9 @@ impl Partition {
         let mut expired = Vec::new();
         for segment in segments.iter().take(segments.len().saturating_sub(1)) {
             kept_bytes -= segment.written();
-            let too_many = self.spec.config.retention_bytes.is_some_and(|limit| kept_bytes >= limit);
+            let counted = if mutant("retention-one-too-early") { segment.written() } else { 0 };
+            let too_many =
+                self.spec.config.retention_bytes.is_some_and(|limit| kept_bytes + counted >= limit);
             let gone = segment.end_offset() <= self.start.get();
             // A bypass may have written more than a mark tells of yet.
             let durable = segment.end_offset() <= self.durable_end.get();
@@ -138,6 +141,7 @@ impl Partition {
     /// The time after which a segment may go; [`NEVER`] while it must stay.
     async fn expiry(&self, segment: &Segment) -> Result<i64, SegmentError> {
         let Some(keep_ms) = self.keep_ms() else { return Ok(NEVER) };
+        let keep_ms = if mutant("retention-keeps-half-the-time") { keep_ms / 2 } else { keep_ms };
         self.keep_open(segment);
         let Some(newest) = segment.newest_timestamp().await? else { return Ok(NEVER) };
         let written = segment.last_write_ms().await?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 use ringlog_reactor::fs::{self, File, OpenOptions};
-use ringlog_reactor::sim::reached;
+use ringlog_reactor::sim::{mutant, reached};
 
 use super::{Damage, RecoverySummary};
 use crate::checkpoint_file::{self, ReadCheckpoint};
@@ -53,6 +53,9 @@ pub(super) async fn find(
     let mut found = Journals { journals: Vec::new(), checkpoint_lost: false };
     let Some(previous) = config.previous else { return Ok(found) };
     for shard in 0..previous.shards {
+        if shard != config.shard && mutant("other-journals-unread") {
+            continue;
+        }
         let dir = layout::shard_dir(&config.data_dir, previous.epoch, shard);
         let ReadCheckpoint { best, damaged } = checkpoint_file::read(&dir, previous.epoch, shard).await?;
         let damaged = damaged.into_iter();

@@ -92,7 +92,10 @@ impl PartialIndex {
         self.from_file = from_file;
         let mut entries = front.entries;
         entries.extend(self.index.entries.iter().map(|entry| IndexEntry {
-            timestamp_before: entry.timestamp_before.max(front.max_timestamp),
+            timestamp_before: match mutant("index-times-not-raised") {
+                true => entry.timestamp_before,
+                false => entry.timestamp_before.max(front.max_timestamp),
+            },
             ..*entry
         }));
         self.index.entries = entries;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::Path;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -66,9 +66,15 @@ pub struct World {
     pub seen: Seen,
     /// How far the stores have said that what went past the journal is durable. Of this life.
     told: BTreeMap<PartitionId, i64>,
+    /// The partitions of this life whose topics are acknowledged at disk, once it has started.
+    watched: Vec<Weak<Partition>>,
+    /// The largest high watermark of each of them: no crash takes what may have been read.
+    watermarks: BTreeMap<u32, i64>,
     /// The life ends when so many batches more are acked: at no time could more be lost that must not be.
     acks_left: Option<u64>,
-    out_of_acks: Notify,
+    /// Or when a high watermark has moved so many times more.
+    moves_left: Option<u64>,
+    over: Notify,
 }
 
 /// The rare states, over all runs.
@@ -191,16 +197,31 @@ async fn wait(store: &Store, partition: &Partition, appended: Appended, world: &
     }
 }
 
+/// Notes how far the partitions may be read. Called after every poll: a life can end behind any.
+fn note_watermarks(world: &RefCell<World>) {
+    let World { watched, watermarks, moves_left, over, .. } = &mut *world.borrow_mut();
+    for partition in watched.iter().filter_map(Weak::upgrade) {
+        let noted = watermarks.entry(partition.id().partition).or_default();
+        let before = std::mem::replace(noted, partition.high_watermark().max(*noted));
+        if let Some(left) = moves_left.as_mut().filter(|_| *noted > before) {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                over.notify_all();
+            }
+        }
+    }
+}
+
 /// Everything up to an acked offset is acked: commits follow the order of appends.
 pub fn note_acked(world: &RefCell<World>, partition: u32, last_offset: i64) {
-    let World { acked, asked, acks_left, out_of_acks, .. } = &mut *world.borrow_mut();
+    let World { acked, asked, acks_left, over, .. } = &mut *world.borrow_mut();
     let ready: Vec<Key> =
         asked.range((partition, 0)..=(partition, last_offset)).map(|(key, _)| *key).collect();
     acked.extend(ready.iter().filter_map(|key| Some((*key, asked.remove(key)?))));
     if let Some(left) = acks_left {
         *left = left.saturating_sub(ready.len() as u64);
         if *left == 0 {
-            out_of_acks.notify_all();
+            over.notify_all();
         }
     }
 }
@@ -245,6 +266,9 @@ pub async fn settle(started: &Started, world: &RefCell<World>) {
         look_up(&partition, world, number).await;
         let read = read_all(&partition, 40_000).await.expect("nothing is damaged");
         let mut world = world.borrow_mut();
+        let watermark = world.watermarks.get(&number).copied().unwrap_or_default();
+        let end = partition.high_watermark();
+        assert!(end >= watermark, "partition {number} ends at {end}, and was readable up to {watermark}");
         compare(&world, number, &read);
         let acked = world.acked.range((number, partition.start_offset())..=(number, i64::MAX)).count();
         assert!(read.len() >= acked, "partition {number}: {} of {acked} acked", read.len());
@@ -259,6 +283,8 @@ pub async fn settle(started: &Started, world: &RefCell<World>) {
     let mut world = world.borrow_mut();
     world.asked.clear();
     world.told.clear();
+    let durable = (0..PARTITIONS).filter(|number| *number != IN_MEMORY);
+    world.watched = durable.map(|number| Rc::downgrade(&started.partition(number).1)).collect();
 }
 
 /// Lets a write or a sync fail, some time.
@@ -405,19 +431,24 @@ impl Run {
         for spec in &mut self.broker.borrow_mut().specs {
             std::rc::Rc::make_mut(&mut spec.config).segment_bytes = segment_bytes;
         }
-        let acks = (dice.below(3) > 0).then(|| 1 + dice.below(200));
+        let (acks, moves) = match dice.below(3) {
+            0 => (None, None),
+            1 => (Some(1 + dice.below(200)), None),
+            _ => (None, Some(1 + dice.below(200))),
+        };
         let more = Duration::from_micros([0, dice.below(100)][dice.below(2) as usize]);
         let seed = dice.seed();
-        let out_of_acks = {
+        let over = {
             let mut world = self.world.borrow_mut();
-            world.acks_left = acks;
-            world.out_of_acks.notified()
+            (world.acks_left, world.moves_left) = (acks, moves);
+            world.over.notified()
         };
         let end = async {
-            out_of_acks.await;
+            over.await;
             sleep(more).await;
         };
-        simulation.run_for(polls, first(end, live(self, seed, &stats)));
+        let noting = Rc::clone(&self.world);
+        simulation.run_watched(polls, || note_watermarks(&noting), first(end, live(self, seed, &stats)));
         self.world.borrow_mut().seen.add(stats.get());
         self.hash ^= simulation.trace_hash().rotate_left(self.lives as u32 - 1);
         if self.trouble.io_errors {

@@ -6,6 +6,7 @@ pub mod folders;
 pub mod full;
 pub mod lives;
 pub mod rot;
+pub mod scenarios;
 pub mod vandal;
 
 use std::collections::BTreeMap;
