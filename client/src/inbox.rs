@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use ringlog_protocol::batch::BatchHeader;
+use ringlog_reactor::sim::mutant;
 
 use crate::error::ConsumeError;
 
@@ -265,6 +266,9 @@ impl Inbox {
         }
         let queued = !shelf.queue.is_empty();
         shelf.failure = Some(failure);
+        if mutant("failure-drops-queued") {
+            shelf.queue.clear();
+        }
         if !queued {
             state.ring.push_back(place);
         }
@@ -294,6 +298,36 @@ mod tests {
         builder.push(0, None, Some(b"x"), []).expect("it fits");
         let bytes = builder.finish_plain();
         Received { header: BatchHeader::parse(&bytes).expect("a whole batch"), bytes }
+    }
+
+    /// Two batches, a failure, and what the application gets of them.
+    fn push_twice_and_fail() {
+        let inbox = Inbox::new(Arc::from("orders"), &[0, 1], 1 << 20, true);
+        inbox.push(0, [received()]);
+        inbox.push(0, [received()]);
+        inbox.fail(0, ConsumeError::Closed);
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            assert!(matches!(inbox.poll_take(&mut context), Poll::Ready(Some(Ok(_)))));
+        }
+        assert!(matches!(inbox.poll_take(&mut context), Poll::Ready(Some(Err(ConsumeError::Closed)))));
+        assert!(matches!(inbox.poll_take(&mut context), Poll::Pending), "the other partition is live");
+    }
+
+    #[test]
+    fn a_failure_comes_after_everything_that_was_received_before_it() {
+        push_twice_and_fail();
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_failure_that_drops_what_was_queued_is_found() {
+        let found = std::panic::catch_unwind(|| {
+            let simulation = ringlog_reactor::sim::Simulation::new(1);
+            simulation.set_mutant(Some("failure-drops-queued"));
+            simulation.run(async { push_twice_and_fail() });
+        });
+        assert!(found.is_err());
     }
 
     #[test]

@@ -377,6 +377,9 @@ impl Link {
         if self.ended.swap(true, Ordering::Relaxed) {
             return;
         }
+        if matches!(&end, End::Session(error) if error.is_the_brokers_fault()) {
+            reached("broker broke the protocol");
+        }
         if self.welcome.get().is_some() {
             reached("connection lost");
             tracing::info!(broker = %self.address, reason = %end, "the connection ended");

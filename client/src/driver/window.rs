@@ -91,7 +91,10 @@ impl<B> Window<B> {
 
     /// Takes an answer, and adds the batches that have their result now to `settled`.
     pub fn answer(&mut self, id: u64, answer: Answer, settled: &mut Settled<B>) {
-        let Some(place) = self.flights.iter().position(|flight| flight.id == id) else { return };
+        let oldest = matches!(answer, Answer::Never(_)) && mutant("refusal-settles-oldest");
+        let is_meant = |flight: &Flight<B>| flight.id == id || oldest;
+        let Some(place) = self.flights.iter().position(is_meant) else { return };
+        let id = self.flights[place].id;
         let result = match answer {
             Answer::Accepted(base_offset) => {
                 self.accepted = self.accepted.max(id);
@@ -183,6 +186,10 @@ mod tests {
         Refusal { code: ErrorCode::Overloaded, retryable: true, message: "busy".into() }
     }
 
+    fn too_large() -> Refusal {
+        Refusal { code: ErrorCode::BatchTooLarge, retryable: false, message: "too large".into() }
+    }
+
     fn with_sent(count: u32) -> Window<u32> {
         let mut window = Window::default();
         (0..count).for_each(|batch| window.sent(batch));
@@ -244,6 +251,16 @@ mod tests {
         assert!(window.is_open(5), "a lost link is no reason to probe");
     }
 
+    #[test]
+    fn a_refusal_settles_its_own_batch_and_leaves_the_older_one_in_flight() {
+        let mut window = with_sent(2);
+        let refused = Err(DeliveryError::Refused(too_large()));
+        assert_eq!(answer(&mut window, 2, Answer::Never(too_large())), [(1, refused)]);
+        assert!(!window.is_empty(), "the first is still away");
+        assert_eq!(answer(&mut window, 1, Answer::Accepted(7)), [(0, Ok(7))]);
+        assert!(window.is_empty());
+    }
+
     fn xorshift(state: &mut u64) -> u64 {
         *state ^= *state << 13;
         *state ^= *state >> 7;
@@ -266,8 +283,9 @@ mod tests {
                         next - 1
                     });
                     let id = window.next_flight();
-                    let reply = match xorshift(&mut seed) % 4 {
-                        0 => Answer::NotNow(busy()),
+                    let reply = match xorshift(&mut seed) % 8 {
+                        0 | 1 => Answer::NotNow(busy()),
+                        2 => Answer::Never(too_large()),
                         _ => {
                             log.push(batch);
                             Answer::Accepted(log.len() as i64 - 1)
@@ -296,10 +314,10 @@ mod tests {
 
     #[cfg(feature = "mutants")]
     #[test]
-    fn refused_batches_that_go_again_in_a_wrong_order_are_found() {
+    fn wrong_orders_and_refusals_of_the_wrong_batch_are_found() {
         use ringlog_reactor::sim::Simulation;
         use std::panic::catch_unwind;
-        for mutant in ["overtaken-resent", "refused-resent-backwards"] {
+        for mutant in ["overtaken-resent", "refused-resent-backwards", "refusal-settles-oldest"] {
             let found = catch_unwind(|| {
                 let simulation = Simulation::new(1);
                 simulation.set_mutant(Some(mutant));

@@ -89,3 +89,13 @@ pub(crate) enum SessionError {
     #[error(transparent)]
     Refused(Refusal),
 }
+
+impl SessionError {
+    /// Whether no broker that keeps to the protocol causes it, whatever becomes of the connection.
+    pub fn is_the_brokers_fault(&self) -> bool {
+        match self {
+            Self::Frame(_) | Self::Unexpected { .. } | Self::CreditExceeded { .. } => true,
+            Self::TimedOut { .. } | Self::Refused(_) => false,
+        }
+    }
+}

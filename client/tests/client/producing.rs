@@ -87,6 +87,20 @@ fn a_hello_asks_for_the_shard_of_the_partition() {
 }
 
 #[test]
+fn a_refusal_settles_its_own_batch_and_not_the_oldest_in_flight() {
+    // The first is never answered, so the refusal of the second comes while both are in flight.
+    let broker = FakeBroker::start(1, |seen| match (seen.kind, seen.nth) {
+        (Kind::Produce, 0) => Verdict::Ignore,
+        (Kind::Produce, 1) => Verdict::Refuse(ErrorCode::BatchTooLarge),
+        _ => Verdict::Serve,
+    });
+    let producer = producer(&broker, |builder| one_record_batches(builder).max_in_flight(2));
+    let [first, second] = burst(&producer, 2).try_into().expect("two deliveries");
+    assert!(matches!(second.wait(), Err(DeliveryError::Refused(_))));
+    assert_eq!(first.wait(), Err(DeliveryError::OutcomeUnknown));
+}
+
+#[test]
 fn a_batch_that_was_refused_for_now_is_sent_again() {
     let broker = FakeBroker::start(1, |seen| match (seen.kind, seen.nth) {
         (Kind::Produce, 0 | 1) => Verdict::Refuse(ErrorCode::Overloaded),
