@@ -64,14 +64,21 @@ impl PendingAcks {
             match store.committed(durable).await {
                 Ok(now) => {
                     durable = now;
+                    if mutant("journal-acks-first") {
+                        self.give_until(durable);
+                    }
                     // First: what is in the journal behind a large batch was appended behind it.
                     store.take_bypassed().iter().for_each(|partition| self.give_bypassed(partition));
-                    while let Some(ack) = self.next_until(durable) {
-                        ack.give();
-                    }
+                    self.give_until(durable);
                 }
                 Err(failure) => return self.refuse_all(&failure.to_string()),
             }
+        }
+    }
+
+    fn give_until(&self, durable: CommitSeq) {
+        while let Some(ack) = self.next_until(durable) {
+            ack.give();
         }
     }
 
@@ -95,6 +102,9 @@ impl PendingAcks {
     pub fn partition_deleted(&self, id: PartitionId) {
         let waiting = self.bypassed.borrow_mut().remove(&id).unwrap_or_default();
         for ack in waiting {
+            if mutant("deleted-unanswered") {
+                continue;
+            }
             reached("record refused because its topic was deleted");
             ack.refuse(ErrorCode::UnknownTopic, "the topic was deleted");
         }

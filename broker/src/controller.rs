@@ -156,6 +156,7 @@ impl Controller {
             Err(error) => Err(PeerError::from(error)),
         };
         if let Err(why) = prepared {
+            self.free_id();
             return Err(self.undo(&topic, why, false).await);
         }
         let mut next = self.metadata.borrow().clone();
@@ -163,6 +164,7 @@ impl Controller {
         if mutant("topic-answered-early") {
             *self.metadata.borrow_mut() = next;
         } else if let Err(error) = self.keep(next).await {
+            self.free_id();
             return Err(self.undo(&topic, error.why, error.replaced).await);
         }
         self.change(TopicChange::Publish(topic.clone())).await?;
@@ -243,6 +245,13 @@ impl Controller {
         let last_id = metadata.topics.iter().map(|topic| topic.id).max();
         let id = if mutant("topic-id-reused") { last_id.unwrap_or(0) + 1 } else { metadata.next_topic_id };
         Ok(Topic { id, name: request.name, partitions: request.partitions, config })
+    }
+
+    /// A known bug: the id of a topic that could not be made is given to the next.
+    fn free_id(&self) {
+        if mutant("failed-creation-frees-id") {
+            self.metadata.borrow_mut().next_topic_id -= 1;
+        }
     }
 
     /// Takes back what has been made of a topic. If the metadata may name it, its folders stay: they are durable now, and a start

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringlog_protocol::messages::Produced;
 use ringlog_protocol::{Body, ErrorCode, FixedBody, Kind, encode_error, encode_into, try_encode};
-use ringlog_reactor::sim::reached;
+use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Notified, Notify, Task};
 use ringlog_storage::Partition;
 
@@ -45,7 +45,8 @@ pub struct Credit {
 impl Credit {
     /// Adds credit; it stops growing at 2^31 - 1.
     pub fn grant(&self, bytes: u32) {
-        self.bytes.set((self.bytes.get() + i64::from(bytes)).min(i64::from(i32::MAX)));
+        let times = if mutant("credit-counted-twice") { 2 } else { 1 };
+        self.bytes.set((self.bytes.get() + times * i64::from(bytes)).min(i64::from(i32::MAX)));
         self.granted.notify_all();
     }
 

@@ -102,7 +102,7 @@ async fn push_until_error(
         if read.bytes >= most && mutant("credit-gap") {
             next = partition.high_watermark();
         }
-        credit.spend(read.bytes);
+        credit.spend(if mutant("credit-underspent") { read.bytes.min(most) } else { read.bytes });
         let body = Delivery { high_watermark: partition.high_watermark() };
         session.reply_with_batches(Kind::Delivery, id, &body, read.batches);
     }

@@ -679,6 +679,57 @@ fn a_topic_whose_deletion_is_in_doubt_takes_nothing_more_and_keeps_its_files() {
     }
 }
 
+async fn create_named(client: &mut WireClient, name: &str) -> u64 {
+    let create = CreateTopic { name: name.into(), partitions: 2, config: vec![] };
+    let reply: CreateTopicReply = client.ask(Kind::CreateTopic, 0, &create).await.1;
+    reply.topic.id
+}
+
+/// A topic cannot be made, and the next of its name is. The power fails, so the folder of the first may come back. `prepare`
+/// has each world before it is played in.
+fn fail_a_creation(seed: u64, prepare: impl Fn(&Simulation)) {
+    let simulation = Simulation::new(seed);
+    prepare(&simulation);
+    let disk = simulation.disk();
+    let made = simulation.run(async {
+        let node = SimNode::start(1 + seed as usize % 2).await;
+        let mut client = WireClient::connect(node.address, None).await;
+        let first = create_named(&mut client, "first").await;
+        disk.fail_next_sync(5);
+        let create = CreateTopic { name: "orders".into(), partitions: 2, config: vec![] };
+        client.tell(Kind::CreateTopic, 0, &create).await;
+        assert_eq!(client.next_frame().await.error().error_code(), ErrorCode::StorageFailed);
+        let made = create_named(&mut client, "orders").await;
+        assert_eq!(made, first + 2, "the id of the topic that could not be made is not given again");
+        let handle = open(&mut client, 0).await;
+        client.try_send_batch(handle, batch_of(&["kept"])).await.unwrap();
+        made
+    });
+    simulation.crash();
+    let again = Simulation::with_disk(seed + 100, simulation.disk());
+    prepare(&again);
+    again.run(async {
+        let node = SimNode::start(2).await;
+        assert_eq!(ends_of(node.address).await, Some([1, 0]));
+        let mut client = WireClient::connect(node.address, None).await;
+        assert!(create_named(&mut client, "later").await > made);
+    });
+}
+
+#[test]
+fn the_id_of_a_topic_that_could_not_be_made_is_used_up() {
+    (0..20).for_each(|seed| fail_a_creation(seed, |_| ()));
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn an_id_that_is_given_again_is_found() {
+    let found = std::panic::catch_unwind(|| {
+        fail_a_creation(1, |simulation| simulation.set_mutant(Some("failed-creation-frees-id")));
+    });
+    assert!(found.is_err());
+}
+
 #[test]
 fn an_old_copy_of_the_metadata_file_is_refused_and_the_newest_one_starts() {
     let simulation = Simulation::new(21);
