@@ -31,6 +31,7 @@ pub fn make(plan: &mut Plan, dice: &mut Dice) {
     plan.producers.extend(copies);
     for producer in &mut plan.producers {
         producer.ack = *dice.pick(&[producer.ack, Ack::Disk]);
+        producer.least_bytes = 0;
         producer.value_bytes = producer.value_bytes.min(dice.any_magnitude(100..30_000));
         producer.records = dice.any_magnitude(50..1_500).min(BYTES / producer.value_bytes);
         producer.pause = Duration::ZERO;

@@ -229,7 +229,8 @@ fn mutant_line(mutant: &Mutant, caught: &[RunOutcome], seeds: &Range<u64>) -> St
         let verdict = match mutant.finder {
             Finder::Nodes => "SURVIVED",
             Finder::Storage => "left to storage/tests/mutants.rs",
-            Finder::Window => "left to client/src/driver/window.rs",
+            Finder::Client => "left to the tests in client/src/",
+            Finder::Broker => "left to the tests in broker/src/",
         };
         let caught = format!("0 of {count}");
         return format!("{:<34} {:>12} {:>10}  {verdict}: {}", mutant.name, caught, "-", mutant.what);

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringlog_client::Ack;
+use ringlog_client::{Ack, Position};
 
-use crate::history::{Census, Event, History, Nanos, Outcome, Place, Trust};
+use crate::history::{Census, Event, History, Nanos, Outcome, Place, SegmentGone, Trust};
 use crate::invariant::{Invariant, Violation};
 use crate::record::RecordId;
 use crate::run::{self, Order};
@@ -55,6 +55,11 @@ pub const CONTROLS: &[Control] = &[
     Control { invariant: Invariant::Order, change: "a consumer skips an offset", doctor: skip_read },
     Control {
         invariant: Invariant::Order,
+        change: "a consumer from the beginning begins one record late",
+        doctor: begin_late,
+    },
+    Control {
+        invariant: Invariant::Order,
         change: "two records of a producer are acknowledged the wrong way round",
         doctor: swap_acks,
     },
@@ -74,6 +79,21 @@ pub const CONTROLS: &[Control] = &[
         invariant: Invariant::Liveness,
         change: "a record is given up while nothing is wrong",
         doctor: give_up,
+    },
+    Control {
+        invariant: Invariant::Retention,
+        change: "a segment is removed that its topic keeps",
+        doctor: remove_kept,
+    },
+    Control {
+        invariant: Invariant::Retention,
+        change: "a log begins in the middle of a segment",
+        doctor: begin_in_segment,
+    },
+    Control {
+        invariant: Invariant::Protocol,
+        change: "a client is pushed more than its credit",
+        doctor: push_too_much,
     },
 ];
 
@@ -219,7 +239,7 @@ fn swap_acks(history: &mut History) -> bool {
     let mut last: Option<(u32, Place, usize)> = None;
     let mut pair = None;
     let durable = history.events().iter().filter_map(|(_, event)| match event {
-        Event::Sent { stamp, ack: Ack::Disk } => Some(stamp.record),
+        Event::Sent { stamp, ack: Ack::Disk, .. } => Some(stamp.record),
         _ => None,
     });
     let durable: BTreeSet<RecordId> = durable.collect();
@@ -314,4 +334,61 @@ fn unresolved(history: &mut History) -> bool {
     let events = history.events_mut();
     let index = events.iter().rposition(|(_, event)| matches!(event, Event::Resolved(..)));
     index.map(|index| events.remove(index)).is_some()
+}
+
+/// A topic that keeps everything, on disk, and is never deleted.
+fn lasting_topic(history: &History) -> Option<u64> {
+    let deleted: BTreeSet<u64> = history.events().iter().filter_map(deleted_topic).collect();
+    history.events().iter().find_map(|(_, event)| match event {
+        Event::Made(made) if !made.retains() && !made.volatile && !deleted.contains(&made.id) => {
+            Some(made.id)
+        }
+        _ => None,
+    })
+}
+
+fn begin_late(history: &mut History) -> bool {
+    let Some(topic) = lasting_topic(history) else { return false };
+    let from_begin = history.events().iter().filter_map(|(_, event)| match event {
+        Event::Beginning { reader, from: Position::Begin } => Some(*reader),
+        _ => None,
+    });
+    let from_begin: BTreeSet<u32> = from_begin.collect();
+    let mut reads: BTreeMap<(u32, Place), Vec<usize>> = BTreeMap::new();
+    for (index, (_, event)) in history.events().iter().enumerate() {
+        if let Event::Read { reader, place, .. } = event
+            && place.topic == topic
+            && from_begin.contains(reader)
+        {
+            reads.entry((*reader, *place)).or_default().push(index);
+        }
+    }
+    let Some(indexes) = reads.into_values().find(|indexes| indexes.len() > 1) else { return false };
+    history.events_mut().remove(indexes[0]);
+    true
+}
+
+fn add_last(history: &mut History, event: Event) -> bool {
+    let end = history.events().last().map_or(0, |(at, _)| *at);
+    history.push(end, event);
+    true
+}
+
+fn remove_kept(history: &mut History) -> bool {
+    let Some(topic) = lasting_topic(history) else { return false };
+    let place = Place { topic, partition: 0 };
+    let gone = SegmentGone { place, base: 0, next: 1, bytes_left: 1 << 40, wall_ms: Some(i64::MAX) };
+    add_last(history, Event::SegmentGone(gone))
+}
+
+fn begin_in_segment(history: &mut History) -> bool {
+    let is_inside = |census: &Census, at: usize| at == 1 && !census.segments.contains(&census.records[1].0);
+    let Some((census, _)) = last_census(history, is_inside) else { return false };
+    census.records.remove(0);
+    census.start = census.records[0].0;
+    true
+}
+
+fn push_too_much(history: &mut History) -> bool {
+    add_last(history, Event::Broken("100 bytes were pushed on a credit of 0".to_owned()))
 }

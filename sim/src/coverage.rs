@@ -5,6 +5,9 @@ use crate::swarm::Tally;
 /// States by the names that the code counts, and after how many runs each of them must have been reached.
 const MARKS: &[(u64, &[&str])] = &[(100, OFTEN), (1_000, NOW_AND_THEN)];
 
+/// What no run may reach: the broker did what no client may meet.
+pub const NEVER: &[&str] = &["broker broke the protocol"];
+
 /// What some run in ten or more reaches.
 const OFTEN: &[&str] = &[
     // What clients and operators do.
@@ -80,7 +83,7 @@ mod tests {
         assert!(missing(&tally).is_empty());
         tally.runs = 100;
         assert_eq!(missing(&tally), OFTEN);
-        tally.reached = OFTEN.iter().map(|mark| (*mark, 1)).collect();
+        tally.reached = OFTEN.iter().map(|mark| (*mark, (1, 1))).collect();
         assert!(missing(&tally).is_empty());
         tally.runs = 1_000;
         assert_eq!(missing(&tally), NOW_AND_THEN);

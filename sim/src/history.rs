@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use ringlog_client::Ack;
+use ringlog_client::{Ack, Position};
 
 use crate::record::{RecordId, Stamp};
 
@@ -36,8 +36,32 @@ pub struct TopicMade {
     pub name: String,
     /// Its records may be read before they are on stable storage.
     pub volatile: bool,
-    /// Old segments are removed.
-    pub retains: bool,
+    /// `retention.bytes`.
+    pub retention_bytes: Option<u64>,
+    /// `retention.ms`.
+    pub retention_ms: Option<u64>,
+}
+
+impl TopicMade {
+    /// Whether old segments are removed.
+    pub fn retains(&self) -> bool {
+        self.retention_bytes.is_some() || self.retention_ms.is_some()
+    }
+}
+
+/// A segment that was removed from the beginning of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentGone {
+    /// Of which partition.
+    pub place: Place,
+    /// Its first offset.
+    pub base: i64,
+    /// The first offset of the segment after it.
+    pub next: i64,
+    /// Bytes of the files of all segments after it.
+    pub bytes_left: u64,
+    /// The broker's wall clock then, in Unix milliseconds; none if that jumps.
+    pub wall_ms: Option<i64>,
 }
 
 /// Everything that could be read of a partition, at one time.
@@ -53,6 +77,8 @@ pub struct Census {
     pub start: i64,
     /// One past the last offset that was to be there.
     pub end: i64,
+    /// Where the partition's segments begin.
+    pub segments: Vec<i64>,
     /// What was there, in the order it came.
     pub records: Vec<(i64, Stamp)>,
     /// The broker named damage here; what it could not serve is left out.
@@ -92,9 +118,18 @@ pub enum Event {
         stamp: Stamp,
         /// The ack level asked for.
         ack: Ack,
+        /// The record's timestamp, in Unix milliseconds.
+        time_ms: i64,
     },
     /// What became of it.
     Resolved(RecordId, Outcome),
+    /// A consumer is to begin.
+    Beginning {
+        /// Consumers are numbered over the whole run.
+        reader: u32,
+        /// Where it is to begin.
+        from: Position,
+    },
     /// A consumer got a record.
     Read {
         /// Consumers are numbered over the whole run.
@@ -136,6 +171,10 @@ pub enum Event {
         /// The producers that were on it.
         producers: Vec<u32>,
     },
+    /// A segment was removed from the beginning of a log while the broker was up.
+    SegmentGone(SegmentGone),
+    /// The broker did not keep to the protocol.
+    Broken(String),
     /// Something was not answered in the time it had.
     Late(String),
     /// A broker that was given everything it needs did not do its part.

@@ -21,13 +21,17 @@ pub enum Invariant {
     Liveness,
     /// 8: the same seed gives the same run.
     Determinism,
-    /// No process ends by a panic.
+    /// 9: no process ends by a panic.
     NoPanic,
+    /// 10: retention removes nothing that a topic's settings keep.
+    Retention,
+    /// 11: the broker keeps to the protocol.
+    Protocol,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 9] = [
+    pub const ALL: [Invariant; 11] = [
         Invariant::Acked,
         Invariant::Offset,
         Invariant::Reads,
@@ -37,6 +41,8 @@ impl Invariant {
         Invariant::Liveness,
         Invariant::Determinism,
         Invariant::NoPanic,
+        Invariant::Retention,
+        Invariant::Protocol,
     ];
 
     /// Its name.
@@ -51,6 +57,8 @@ impl Invariant {
             Invariant::Liveness => "7 liveness",
             Invariant::Determinism => "8 determinism",
             Invariant::NoPanic => "9 no panic",
+            Invariant::Retention => "10 retention",
+            Invariant::Protocol => "11 protocol",
         }
     }
 
@@ -70,6 +78,8 @@ impl Invariant {
             Invariant::Liveness => "without faults everything is answered within bounded time",
             Invariant::Determinism => "the same seed gives the same run",
             Invariant::NoPanic => "no process ends by a panic",
+            Invariant::Retention => "retention removes nothing that a topic's settings keep",
+            Invariant::Protocol => "the broker keeps to the protocol",
         }
     }
 }

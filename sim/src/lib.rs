@@ -5,9 +5,9 @@
 //! how to run it and how to read a failure.
 //!
 //! # Map
-//! - `plan`: sizes, lives, work and faults of a run, drawn from its seed; `busy`, `random`.
+//! - `plan`: sizes, lives, work and faults of a run, drawn from its seed; `themes`, `busy`, `random`.
 //! - `play`: the run itself; `broker`, `evidence`, `faults`, `actors` (producers, consumers, the administrator, strangers, the census);
-//!   `stage`: what they share.
+//!   `stage`: what they share; `segments`: what retention does on the disk.
 //! - `history`, `record`: what was seen; `check`: one checker an invariant; `invariant`: their names.
 //! - `controls`: every checker shown to fail; `mutants`: known bugs shown to be caught; `coverage`: rare states.
 //! - `run`, `swarm`, `panics`: one run, many runs; `cli`, `report`, `ci`: what people see; `seeds`: past failures.
@@ -34,6 +34,8 @@ pub mod record;
 mod report;
 pub mod run;
 mod seeds;
+mod segments;
 mod small;
 mod stage;
 pub mod swarm;
+mod themes;

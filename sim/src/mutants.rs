@@ -20,9 +20,11 @@ pub enum Finder {
     Nodes,
     /// The lives of a storage alone, in `storage/tests/mutants.rs`. Whole nodes get there too seldom.
     Storage,
-    /// Refusals at random of the client's window alone, in `client/src/driver/window.rs`: it takes a disk that is full for less
-    /// time than an answer is on its way.
-    Window,
+    /// The client's own tests, beside the code in `client/src/`: whole nodes seldom refuse a batch between two that they
+    /// take, and no history shows what an application was not given.
+    Client,
+    /// The broker's own tests, in `broker/src/`.
+    Broker,
 }
 
 const fn mutant(name: &'static str, what: &'static str, breaks: &'static str) -> Mutant {
@@ -45,7 +47,11 @@ pub const MUTANTS: &[Mutant] = &[
         "5 order",
     ),
     mutant("overtaken-resent", "a refused batch goes again behind later ones that were taken", "5 order")
-        .found_by(Finder::Window),
+        .found_by(Finder::Client),
+    mutant("refusal-settles-oldest", "a refusal settles the oldest batch in flight", "2 offset")
+        .found_by(Finder::Client),
+    mutant("failure-drops-queued", "a consumer's failure drops what was queued before it", "5 order")
+        .found_by(Finder::Client),
     mutant(
         "resumed-at-end",
         "a subscription that lost its connection goes on at the end of the log",
@@ -61,6 +67,14 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("bypass-acked-early", "a large batch is acknowledged before its mark is durable", "1 acked"),
     mutant("records-unchecked", "a batch is appended whatever its records are", "6 recovery"),
     mutant("credit-gap", "a subscription that used up its credit goes on at the end of the log", "5 order"),
+    mutant("credit-underspent", "a push larger than the credit costs no more than the credit", "11 protocol"),
+    mutant("journal-acks-first", "acks from the journal go before those of large batches", "11 protocol"),
+    mutant(
+        "credit-counted-twice",
+        "a subscription may spend twice the credit that it was given",
+        "11 protocol",
+    ),
+    mutant("deleted-unanswered", "what waits for a deleted topic is not answered", "7 liveness"),
     mutant("forwarded-backwards", "requests from another core are served newest first", "5 order"),
     mutant("topic-answered-early", "a topic is made known before the metadata file names it", "1 acked"),
     mutant(
@@ -68,6 +82,8 @@ pub const MUTANTS: &[Mutant] = &[
         "a new topic gets the id of a deleted one, and its entries in the journal",
         "2 offset",
     ),
+    mutant("failed-creation-frees-id", "the id of a topic that could not be made is given again", "2 offset")
+        .found_by(Finder::Broker),
     mutant(
         "old-epoch-removed-early",
         "the old journals go before the metadata names the new epoch",
@@ -79,6 +95,12 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("failed-write-acked", "a commit that failed counts as done", "1 acked"),
     mutant("acked-out-of-order", "a frame is acknowledged before the frame before it is durable", "1 acked")
         .found_by(Finder::Storage),
+    mutant(
+        "watermark-before-frame-before",
+        "a partition may be read up to a frame before the frame before that is durable",
+        "4 no loss",
+    )
+    .found_by(Finder::Storage),
     mutant("rewrite-acked-block", "a frame begins in the last block of the one before it", "1 acked"),
     mutant(
         "drop-journal-before-checkpoint",
@@ -87,6 +109,12 @@ pub const MUTANTS: &[Mutant] = &[
     )
     .found_by(Finder::Storage),
     mutant("journal-freed-too-far", "a checkpoint frees what became durable while it was made", "1 acked"),
+    mutant("checkpoint-skips-a-frame", "a checkpoint says that one frame more is in segments", "1 acked"),
+    mutant(
+        "flushed-taken-for-clean",
+        "what came during a flush is left out of the next checkpoint",
+        "1 acked",
+    ),
     mutant("checkpoint-says-clean", "every checkpoint says that the journal need not be read", "1 acked"),
     mutant("checkpoint-copy-unwritten", "a checkpoint has one copy only", "6 recovery")
         .found_by(Finder::Storage),
@@ -94,12 +122,24 @@ pub const MUTANTS: &[Mutant] = &[
         .found_by(Finder::Storage),
     mutant("retry-after-failed-sync", "a sync that failed is tried again, and then believed", "1 acked")
         .found_by(Finder::Storage),
+    mutant(
+        "journaled-batch-too-long",
+        "the journal takes a batch one byte longer than a frame",
+        "7 liveness",
+    )
+    .found_by(Finder::Storage),
     mutant("stopped-before-committed", "an orderly end does not wait for commits", "1 acked"),
     // Large batches past the journal.
     mutant("mark-before-sync", "a mark is put before what it tells of is synced", "1 acked"),
     mutant("bypass-before-flush-is-synced", "a bypass begins before what was flushed is synced", "1 acked"),
     mutant("bypass-untold", "a small batch behind a mark hides that large ones are durable", "7 liveness")
         .found_by(Finder::Storage),
+    mutant(
+        "put-back-loses-one",
+        "of the batches that are put back into the journal one is left out",
+        "1 acked",
+    ),
+    mutant("bypass-times-lost", "an index does not know the times of large batches", "5 order"),
     // Log memory and reads.
     mutant("read-past-high-watermark", "a reader sees what is not durable yet", "4 no loss")
         .found_by(Finder::Storage),
@@ -117,6 +157,8 @@ pub const MUTANTS: &[Mutant] = &[
         "6 recovery",
     )
     .found_by(Finder::Storage),
+    mutant("index-times-not-raised", "a time is looked up as if nothing stood before the restart", "5 order")
+        .found_by(Finder::Storage),
     mutant("trust-index", "an index is believed, however old it is", "4 no loss").found_by(Finder::Storage),
     // Segments.
     mutant("sync-races-write", "a segment is synced while a write into it is under way", "1 acked")
@@ -145,9 +187,21 @@ pub const MUTANTS: &[Mutant] = &[
         "retention flushes before it removes files, which a full disk has no space for",
         "7 liveness",
     ),
+    mutant("retention-one-too-early", "retention removes one segment more than it may", "10 retention"),
+    mutant(
+        "start-offset-one-too-late",
+        "retention takes a record of the segment that it keeps",
+        "10 retention",
+    ),
+    mutant(
+        "retention-keeps-half-the-time",
+        "retention lets records go after half their time",
+        "10 retention",
+    ),
     // Recovery.
     mutant("window-ignored", "recovery takes every frame but the last for durable", "6 recovery")
         .found_by(Finder::Storage),
+    mutant("other-journals-unread", "recovery reads a shard's own journal only", "1 acked"),
     mutant("old-frames-taken", "recovery takes frames of other epochs from recycled files", "6 recovery"),
     mutant("torn-tail-skipped", "recovery goes on behind a torn frame", "6 recovery")
         .found_by(Finder::Storage),

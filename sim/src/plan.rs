@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use ringlog_client::{Ack, Compression};
 
-use crate::busy;
 use crate::history::Trust;
 use crate::random::Dice;
 use crate::small;
+use crate::themes;
 
 /// Everything that is decided beforehand.
 #[derive(Clone, Debug)]
@@ -30,8 +30,12 @@ pub struct Plan {
     pub consumers: Vec<ConsumerPlan>,
     /// Topics are deleted and made again.
     pub admin: bool,
+    /// So many in a life.
+    pub topic_changes: u64,
     /// Strangers that do not keep to the protocol.
     pub strangers: bool,
+    /// Clients without the bundled library, which look at every frame.
+    pub wire_clients: bool,
     /// Clients' machines.
     pub clients: usize,
     /// A client's machine is killed now and then.
@@ -80,11 +84,20 @@ pub struct TopicPlan {
     pub retention_ms: Option<u64>,
 }
 
+impl TopicPlan {
+    /// Whether old segments are removed.
+    pub fn retains(&self) -> bool {
+        self.retention_bytes.is_some() || self.retention_ms.is_some()
+    }
+}
+
 /// One life of the broker.
 #[derive(Clone, Debug)]
 pub struct LifePlan {
     /// How many shards it has.
     pub shards: usize,
+    /// Everything is read before clients work. Where it is not, what is read first is read late, beside new work.
+    pub counted: bool,
     /// How the start itself is killed, once or more often.
     pub killed_starts: Vec<KilledStart>,
     /// How long clients work before the end, in virtual time.
@@ -138,6 +151,8 @@ pub struct ProducerPlan {
     pub buffer_bytes: usize,
     /// Records in a life.
     pub records: u64,
+    /// The smallest value.
+    pub least_bytes: u64,
     /// The largest value.
     pub value_bytes: u64,
     /// The longest pause between two bursts.
@@ -233,15 +248,12 @@ impl Plan {
 }
 
 /// With its key and framing, a batch of just the default limit.
-const LARGEST_VALUE: u64 = (1 << 20) - 200;
+pub const LARGEST_VALUE: u64 = (1 << 20) - 200;
 
 /// Draws the plan of a seed.
 pub fn draw(seed: u64) -> Plan {
     let mut plan = draw_sound(seed);
-    let mut dice = Dice::new(seed ^ 0xB_0517);
-    if dice.once_in(2) {
-        busy::make(&mut plan, &mut dice);
-    }
+    themes::set(&mut plan, &mut Dice::new(seed ^ 0xB_0517));
     if plan.disk.full {
         // What fits into the journal needs no space.
         (plan.sizes.journal_file_bytes, plan.sizes.journal_files) = (16 << 10, 2);
@@ -258,13 +270,7 @@ pub fn draw(seed: u64) -> Plan {
     }
     let mut dice = Dice::new(seed ^ 0xDA_3A6E);
     if dice.once_in(6) {
-        plan.damage = Some(match dice.within(0..6) {
-            0 | 1 => Damage::Rot(dice.any_magnitude(1..20)),
-            2 => Damage::RotAnywhere(dice.any_magnitude(1..20)),
-            3 => Damage::Misdirected(dice.any_magnitude(20..500)),
-            4 => Damage::Lost(dice.any_magnitude(20..500)),
-            _ => Damage::RotOnRead(dice.any_magnitude(5..100)),
-        });
+        plan.damage = Some(themes::damage(&mut dice));
         plan.disk = DiskPlan::default();
         plan.lives.iter_mut().for_each(|life| life.killed_starts.clear());
     }
@@ -285,7 +291,9 @@ fn draw_sound(seed: u64) -> Plan {
         producers: (0..dice.within(1..6)).map(|_| producer(&mut dice, large)).collect(),
         consumers: (0..dice.within(1..4)).map(|_| consumer(&mut dice)).collect(),
         admin: dice.once_in(2),
+        topic_changes: 1,
         strangers: dice.once_in(4),
+        wire_clients: dice.once_in(2),
         clients: dice.within(1..3) as usize,
         kill_clients: dice.once_in(6),
         network: if faults_of_network { network(&mut dice) } else { NetworkPlan::default() },
@@ -326,6 +334,7 @@ fn life(dice: &mut Dice) -> LifePlan {
     };
     LifePlan {
         shards: dice.within(1..5) as usize,
+        counted: dice.within(0..3) > 0,
         killed_starts: (0..killed).map(|_| killed_start(dice)).collect(),
         length,
         acks: None,
@@ -374,6 +383,7 @@ fn producer(dice: &mut Dice, large: bool) -> ProducerPlan {
         buffer_bytes: *dice.pick(&[1 << 10, 64 << 10, 32 << 20]),
         // A run's bytes are bounded, whatever their sizes.
         records: dice.any_magnitude(10..400).min((2 << 20) / value_bytes).max(3),
+        least_bytes: 0,
         value_bytes,
         pause: Duration::from_micros(*dice.pick(&[0, 100, 2_000, 50_000])),
         burst: dice.any_magnitude(1..50),
@@ -442,11 +452,11 @@ impl fmt::Display for Plan {
             )?;
         }
         for life in &self.lives {
-            let LifePlan { shards, killed_starts, length, acks, end, end_polls } = life;
+            let LifePlan { shards, counted, killed_starts, length, acks, end, end_polls } = life;
             let acks = acks.map_or(String::new(), |acks| format!(" or {acks} acks"));
             writeln!(
                 f,
-                "  life       {shards} shards, {length:?}{acks}, then {end:?} after {end_polls} polls; starts that are killed {killed_starts:?}"
+                "  life       {shards} shards, read first {counted}, {length:?}{acks}, then {end:?} after {end_polls} polls; starts that are killed {killed_starts:?}"
             )?;
         }
         self.producers.iter().try_for_each(|producer| writeln!(f, "  producer   {producer:?}"))?;
@@ -455,8 +465,15 @@ impl fmt::Display for Plan {
         writeln!(f, "  disk       {:?}, damage {:?}", self.disk, self.damage)?;
         write!(
             f,
-            "  and        clients {}, killed {}; topics deleted {}; strangers {}; pauses {}; clock jumps {}",
-            self.clients, self.kill_clients, self.admin, self.strangers, self.pauses, self.clock_jumps
+            "  and        clients {}, killed {}; topics deleted {} ({} in a life); strangers {}; by the wire {}; pauses {}; clock jumps {}",
+            self.clients,
+            self.kill_clients,
+            self.admin,
+            self.topic_changes,
+            self.strangers,
+            self.wire_clients,
+            self.pauses,
+            self.clock_jumps
         )
     }
 }

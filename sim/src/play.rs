@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use ringlog_client::{Ack, Record};
 use ringlog_reactor::sim::{self, Host, SimDisk, Simulation};
-use ringlog_reactor::{spawn, timeout};
+use ringlog_reactor::{spawn, timeout, wall_clock_ms};
 
 use crate::actors::census::{self, Counted};
-use crate::actors::{admin, connect, connect_to_broker, consumer, producer, stranger};
+use crate::actors::{admin, connect, connect_to_broker, consumer, producer, stranger, wire};
 use crate::broker::{Broker, Started};
 use crate::check;
 use crate::faults;
 use crate::history::{Event, Outcome, Place, Trust};
-use crate::plan::{Death, KilledStart, LifePlan, Plan};
+use crate::plan::{Death, KilledStart, LifePlan, Plan, TopicPlan};
 use crate::random::Dice;
 use crate::record::{self, RecordId, Stamp};
+use crate::segments;
 use crate::stage::Stage;
 
 /// The machines of a run.
@@ -44,6 +45,13 @@ impl Play {
     /// Plays all of it.
     pub async fn run(self: Rc<Self>) {
         let mut dice = Dice::new(self.plan.seed ^ 0x9_1A7);
+        let disk = self.broker.host().disk();
+        let _watching = self
+            .plan
+            .topics
+            .iter()
+            .any(TopicPlan::retains)
+            .then(|| spawn(segments::watch(Rc::clone(&self.stage), disk, self.plan.clock_jumps)));
         for (number, life) in self.plan.lives.iter().enumerate() {
             if !self.live(number, life, &mut dice).await {
                 return;
@@ -75,7 +83,7 @@ impl Play {
         }
         if number == 0 {
             (0..self.clients.len()).for_each(|client| self.boot_client(client));
-        } else if !self.count(&self.broker, 0).await {
+        } else if life.counted && !self.count(&self.broker, 0).await {
             return false;
         }
         self.stage.begin_life();
@@ -127,7 +135,7 @@ impl Play {
         let Some(client) = self.stage.in_time("connecting", connect(&broker.address())).await else {
             return false;
         };
-        match census::take(&self.stage, &client, copy).await {
+        match census::take(&self.stage, &client, &broker.host().disk(), copy).await {
             // A run ends where it is broken, so that its last events show how.
             Counted::All => !check::is_broken(&self.stage.history().borrow()),
             Counted::Not(why) => self.refused("reading everything", why),
@@ -150,6 +158,10 @@ impl Play {
             for (_, one) in plan.producers.iter().enumerate().filter(|(index, _)| mine(*index)) {
                 let dice = dice.split(2);
                 spawn(producer::run(stage.clone(), one.clone(), dice, client.clone(), number)).detach();
+            }
+            if plan.wire_clients {
+                let visits = wire::run(stage.clone(), plan.sizes.bypass_bytes, dice.split(5), number);
+                spawn(visits).detach();
             }
             if plan.strangers {
                 spawn(stranger::run(stage.clone(), dice.split(3))).detach();
@@ -206,9 +218,12 @@ impl Play {
             for (sequence, partition) in (0..).zip(&topic.partitions) {
                 let record = RecordId { producer: id, sequence };
                 let stamp = Stamp { topic: topic.id, record };
-                self.stage.saw(Event::Sent { stamp, ack: Ack::Disk });
+                let time_ms = wall_clock_ms();
+                self.stage.saw(Event::Sent { stamp, ack: Ack::Disk, time_ms });
                 let sending = async {
-                    let value = Record::new(record::encode(stamp, 100)).partition(partition.partition);
+                    let value = Record::new(record::encode(stamp, 100))
+                        .partition(partition.partition)
+                        .timestamp_ms(time_ms);
                     let delivery = producer.send(value).await.map_err(|error| error.to_string())?;
                     delivery.await.map_err(|error| error.to_string())
                 };

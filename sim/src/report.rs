@@ -42,8 +42,10 @@ pub fn tally(tally: &Tally, seconds: f64) -> String {
     text
 }
 
-/// How often each rare state was reached.
+/// In how many runs each rare state was reached, and how often in all.
 pub fn reached(tally: &Tally) -> String {
-    let lines = tally.reached.iter().map(|(mark, times)| format!("  {times:>10}  {mark}"));
+    let mut reached: Vec<_> = tally.reached.iter().collect();
+    reached.sort_by_key(|(mark, (runs, _))| (*runs, **mark));
+    let lines = reached.iter().map(|(mark, (runs, times))| format!("  {runs:>6} runs {times:>10}  {mark}"));
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use ringlog_reactor::sim::Simulation;
 
 use crate::check;
+use crate::coverage::NEVER;
 use crate::history::{Event, History, Outcome};
 use crate::invariant::{Invariant, Violation};
 use crate::panics;
@@ -102,7 +103,11 @@ pub fn play(order: Order, plan: Plan) -> (RunOutcome, History) {
     if played.is_err() && panics.is_empty() {
         panics.push("a panic without words".to_owned());
     }
-    let history = stage.history().take();
+    let mut history = stage.history().take();
+    for mark in NEVER.iter().filter(|mark| world.reached().contains_key(*mark)) {
+        let end = history.events().last().map_or(0, |(at, _)| *at);
+        history.push(end, Event::Broken(format!("{mark}, as a client of the library has seen")));
+    }
     let outcome = RunOutcome {
         order,
         violations: violations(&history, &panics),

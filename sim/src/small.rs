@@ -27,7 +27,7 @@ pub fn make(plan: &mut Plan, dice: &mut Dice) {
     plan.sizes.open_files = None;
     plan.network = NetworkPlan::default();
     (plan.pauses, plan.clock_jumps, plan.kill_clients) = (false, false, false);
-    (plan.strangers, plan.admin) = (false, false);
+    (plan.strangers, plan.wire_clients, plan.admin) = (false, false, false);
     plan.topics.truncate(2);
     for topic in &mut plan.topics {
         topic.partitions = topic.partitions.min(2);

@@ -39,6 +39,7 @@ pub struct Stage {
     names: RefCell<BTreeMap<usize, u32>>,
     /// The broker's lives that have begun; who has spent what it may do in a life waits for the next.
     life: Cell<u32>,
+    broker_up: Cell<bool>,
     finishing: Cell<bool>,
     changed: Notify,
     actors: Cell<usize>,
@@ -59,6 +60,7 @@ impl Stage {
             topics: RefCell::default(),
             names: RefCell::default(),
             life: Cell::new(0),
+            broker_up: Cell::new(false),
             finishing: Cell::new(false),
             changed: Notify::new(),
             actors: Cell::new(0),
@@ -75,7 +77,17 @@ impl Stage {
             self.acks.set(self.acks.get() + 1);
             self.acked.notify_all();
         }
+        match event {
+            Event::Up { .. } => self.broker_up.set(true),
+            Event::Down { .. } => self.broker_up.set(false),
+            _ => {}
+        }
         self.history.borrow_mut().push(now().as_nanos(), event);
+    }
+
+    /// Whether the broker accepts clients, and has not ended since.
+    pub fn is_broker_up(&self) -> bool {
+        self.broker_up.get()
     }
 
     /// Waits until so many records more are acknowledged.

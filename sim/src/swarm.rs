@@ -24,8 +24,8 @@ pub struct Tally {
     pub acked: u64,
     /// Records that were read.
     pub read: u64,
-    /// Rare states, and how often they were reached.
-    pub reached: BTreeMap<&'static str, u64>,
+    /// Rare states: in how many runs each was reached, and how often in all.
+    pub reached: BTreeMap<&'static str, (u64, u64)>,
 }
 
 impl Tally {
@@ -35,7 +35,10 @@ impl Tally {
         self.failed += u64::from(!outcome.violations.is_empty());
         self.acked += outcome.acked;
         self.read += outcome.read;
-        outcome.reached.iter().for_each(|(mark, times)| *self.reached.entry(mark).or_default() += times);
+        for (mark, times) in &outcome.reached {
+            let (runs, all) = self.reached.entry(mark).or_default();
+            (*runs, *all) = (*runs + 1, *all + times);
+        }
     }
 }
 

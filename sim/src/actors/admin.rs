@@ -26,18 +26,25 @@ pub async fn run(stage: Rc<Stage>, plan: Rc<Plan>, mut dice: Dice, client: Clien
     let mut life = stage.life();
     while plan.admin && stage.next_life(life).await {
         life = stage.life();
-        stage.pause(Duration::from_micros(dice.any_magnitude(100..1_000_000))).await;
-        let topics = stage.topics();
-        if topics.is_empty() {
-            continue;
+        for _ in 0..plan.topic_changes {
+            replace_one(&stage, &plan, &mut dice, &admin).await;
         }
-        let topic = dice.pick(&topics).clone();
-        topic.leaving.set(true);
-        // Some of its producers and consumers go before it does.
-        stage.pause(Duration::from_micros(dice.any_magnitude(1..20_000))).await;
-        if delete(&stage, &admin, &topic).await {
-            make(&stage, &admin, topic.number, &plan.topics[topic.number]).await;
-        }
+    }
+}
+
+/// Deletes a topic and makes the next of its name.
+async fn replace_one(stage: &Stage, plan: &Plan, dice: &mut Dice, admin: &Admin) {
+    stage.pause(Duration::from_micros(dice.any_magnitude(100..1_000_000))).await;
+    let topics = stage.topics();
+    if topics.is_empty() {
+        return;
+    }
+    let topic = dice.pick(&topics).clone();
+    topic.leaving.set(true);
+    // Some of its producers and consumers go before it does.
+    stage.pause(Duration::from_micros(dice.any_magnitude(1..20_000))).await;
+    if delete(stage, admin, &topic).await {
+        make(stage, admin, topic.number, &plan.topics[topic.number]).await;
     }
 }
 
@@ -66,8 +73,8 @@ async fn make(stage: &Stage, admin: &Admin, number: usize, plan: &TopicPlan) {
             Err(_) => None,
         };
         if let Some(topic) = found {
-            let retains = plan.retention_bytes.is_some() || plan.retention_ms.is_some();
-            let made = TopicMade { id: topic.id, name, volatile: plan.volatile, retains };
+            let TopicPlan { volatile, retention_bytes, retention_ms, .. } = *plan;
+            let made = TopicMade { id: topic.id, name, volatile, retention_bytes, retention_ms };
             return stage.add_topic(made, number, plan.partitions);
         }
         sleep(Duration::from_millis(50)).await;

@@ -7,12 +7,14 @@ use std::time::Duration;
 use ringlog_client::{
     AdminError, Client, ConsumeError, ErrorCode, OffsetInfo, OpenError, Position, TopicInfo,
 };
+use ringlog_reactor::sim::SimDisk;
 use ringlog_reactor::{Instant, now, timeout};
 
 use super::admin::list;
 use super::consumer::failed;
 use crate::history::{Census, Event, Place};
 use crate::record;
+use crate::segments;
 use crate::stage::{ANSWERED_WITHIN, Stage};
 
 /// How a census went.
@@ -24,11 +26,11 @@ pub enum Counted {
     Not(&'static str),
 }
 
-/// Reads all topics of the broker that `client` is connected to. `copy` is as in [`Census`].
-pub async fn take(stage: &Rc<Stage>, client: &Client, copy: u32) -> Counted {
+/// Reads all topics of the broker that `client` is connected to and that has that disk. `copy` is as in [`Census`].
+pub async fn take(stage: &Rc<Stage>, client: &Client, disk: &SimDisk, copy: u32) -> Counted {
     let Some(topics) = list(stage, client).await else { return Counted::Not("the topics were not listed") };
     for topic in topics {
-        let counted = take_topic(stage, client, &topic, copy).await;
+        let counted = take_topic(stage, client, disk, &topic, copy).await;
         if counted != Counted::All {
             return counted;
         }
@@ -36,7 +38,13 @@ pub async fn take(stage: &Rc<Stage>, client: &Client, copy: u32) -> Counted {
     Counted::All
 }
 
-async fn take_topic(stage: &Rc<Stage>, client: &Client, topic: &TopicInfo, copy: u32) -> Counted {
+async fn take_topic(
+    stage: &Rc<Stage>,
+    client: &Client,
+    disk: &SimDisk,
+    topic: &TopicInfo,
+    copy: u32,
+) -> Counted {
     let begun = now();
     let mut before = BTreeMap::new();
     let mut damaged = Vec::new();
@@ -48,7 +56,7 @@ async fn take_topic(stage: &Rc<Stage>, client: &Client, topic: &TopicInfo, copy:
             Err(_) => return Counted::Not("an offset was not told"),
         }
     }
-    let mut reading = Reading { stage, topic, begun, copy, before, damaged, found: BTreeMap::new() };
+    let mut reading = Reading { stage, topic, disk, begun, copy, before, damaged, found: BTreeMap::new() };
     if let Some(why) = reading.read(client).await {
         return Counted::Not(why);
     }
@@ -77,6 +85,8 @@ async fn ends(
 struct Reading<'a> {
     stage: &'a Rc<Stage>,
     topic: &'a TopicInfo,
+    /// The broker's.
+    disk: &'a SimDisk,
     begun: Instant,
     copy: u32,
     /// What the broker said of each partition before the reading.
@@ -169,6 +179,9 @@ impl Reading<'_> {
 
     async fn write_down(mut self, client: &Client) -> Counted {
         for (partition, before) in std::mem::take(&mut self.before) {
+            let place = Place { topic: self.topic.id, partition };
+            let segments = || segments::on(self.disk).remove(&place).unwrap_or_default().into_keys();
+            let mut known: Vec<i64> = segments().collect();
             // Retention may have gone on meanwhile.
             let start = match ends(self.stage, client, self.topic, partition).await {
                 Ok(after) => after.start_offset,
@@ -177,13 +190,14 @@ impl Reading<'_> {
             };
             let mut records = self.found.remove(&partition).unwrap_or_default();
             records.retain(|(offset, _)| *offset >= start);
-            let place = Place { topic: self.topic.id, partition };
+            known.extend(segments());
             self.stage.saw(Event::Census(Census {
                 copy: self.copy,
                 place,
                 begun: self.begun.as_nanos(),
                 start,
                 end: before.high_watermark.max(start),
+                segments: known,
                 records,
                 damaged: self.damaged.contains(&partition) || self.stage.is_quarantined(place),
             }));

@@ -35,13 +35,15 @@ async fn read(stage: &Rc<Stage>, plan: &ConsumerPlan, dice: &mut Dice, client: &
         return;
     }
     let topic = dice.pick(&topics).clone();
-    let builder = client.consumer(&topic.made.name).from(position(dice)).prefetch_bytes(plan.prefetch_bytes);
+    let from = position(dice);
+    let builder = client.consumer(&topic.made.name).from(from).prefetch_bytes(plan.prefetch_bytes);
+    let reader = stage.next_reader();
+    stage.saw(Event::Beginning { reader, from });
     let Some(Ok(mut consumer)) = stage.in_time("building a consumer", builder.build()).await else { return };
     if consumer.topic_id() != topic.made.id {
         // It was made again before the look-up.
         return;
     }
-    let reader = stage.next_reader();
     for _ in 0..plan.records {
         if stage.is_finishing() {
             return;
@@ -56,10 +58,10 @@ async fn read(stage: &Rc<Stage>, plan: &ConsumerPlan, dice: &mut Dice, client: &
 }
 
 fn position(dice: &mut Dice) -> Position {
-    match dice.within(0..6) {
+    match dice.within(0..7) {
         0 => Position::End,
         1 => Position::Offset(dice.any_magnitude(1..300) as i64),
-        2 => {
+        2 | 3 => {
             sim::reached("consumer from a time");
             Position::Time(ringlog_reactor::wall_clock_ms() - dice.any_magnitude(1..10_000) as i64)
         }

@@ -5,6 +5,7 @@ pub mod census;
 pub mod consumer;
 pub mod producer;
 pub mod stranger;
+pub mod wire;
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringlog_client::{Client, Delivery, DeliveryError, Producer, Record, SendError};
-use ringlog_reactor::{sim, spawn};
+use ringlog_reactor::{sim, spawn, wall_clock_ms};
 
 use crate::history::{Event, Outcome, Place};
 use crate::plan::ProducerPlan;
@@ -71,14 +71,15 @@ async fn send_all(
         }
         let record = RecordId { producer: id, sequence };
         let stamp = Stamp { topic: topic.made.id, record };
-        let bytes = dice.within(0..plan.value_bytes) as usize;
-        let mut next = Record::new(record::encode(stamp, bytes));
+        let bytes = dice.within(plan.least_bytes..plan.value_bytes) as usize;
+        let time_ms = event_time(dice);
+        let mut next = Record::new(record::encode(stamp, bytes)).timestamp_ms(time_ms);
         next = match dice.within(0..4) {
             0 => next,
             1 => next.key(dice.within(0..5).to_le_bytes().to_vec()),
             _ => next.partition(dice.within(0..u64::from(topic.partitions)) as u32),
         };
-        stage.saw(Event::Sent { stamp, ack: plan.ack });
+        stage.saw(Event::Sent { stamp, ack: plan.ack, time_ms });
         match stage.in_time("the admission of a record", producer.send(next)).await {
             Some(Ok(delivery)) => follow(stage, topic.made.id, record, delivery),
             Some(Err(error @ (SendError::Closed | SendError::TooLarge { .. }))) => {
@@ -95,6 +96,12 @@ async fn send_all(
             stage.pause(Duration::from_micros(pause)).await;
         }
     }
+}
+
+/// A record's timestamp: now, or when it happened, in no order.
+fn event_time(dice: &mut Dice) -> i64 {
+    let ago = if dice.once_in(3) { dice.any_magnitude(1..10_000) as i64 } else { 0 };
+    wall_clock_ms() - ago
 }
 
 /// Writes down what becomes of a record, whenever that is known.

@@ -41,7 +41,7 @@ fn must_be_there(facts: &Facts<'_>, ack: &Sighting, census: &Census, at: Nanos) 
     let sent = facts.sent_at(ack.stamp.record);
     let still = durable || !facts.crashed_within(sent, at) && ack.at + COMMIT_WITHIN < census.begun;
     // What was removed by retention, and what damage took by its own word, is gone by rule.
-    let retains = facts.topics.get(&census.place.topic).is_some_and(|life| life.made.retains);
+    let retains = facts.topics.get(&census.place.topic).is_some_and(|life| life.made.retains());
     let retired = retains && ack.offset < census.start;
     ack.at <= census.begun && still && !retired && !census.damaged
 }

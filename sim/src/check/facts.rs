@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ringlog_client::Ack;
+use ringlog_client::{Ack, Position};
 
 use crate::history::{Census, Event, History, Nanos, Outcome, Place, TopicMade};
 use crate::record::{RecordId, Stamp};
@@ -12,6 +12,7 @@ use crate::record::{RecordId, Stamp};
 pub struct Send<'a> {
     pub stamp: Stamp,
     pub ack: Ack,
+    pub time_ms: i64,
     pub at: Nanos,
     pub outcome: Option<(Nanos, &'a Outcome)>,
 }
@@ -43,11 +44,19 @@ pub struct TopicLife<'a> {
     pub deleted: Option<Nanos>,
 }
 
+/// Where a consumer was to begin, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Beginning {
+    pub from: Position,
+    pub at: Nanos,
+}
+
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub struct Facts<'a> {
     pub sends: BTreeMap<RecordId, Send<'a>>,
     pub topics: BTreeMap<u64, TopicLife<'a>>,
+    pub beginnings: BTreeMap<u32, Beginning>,
     pub sightings: Vec<Sighting>,
     pub censuses: Vec<(Nanos, &'a Census)>,
     pub crashes: Vec<Nanos>,
@@ -79,8 +88,12 @@ impl<'a> Facts<'a> {
                     life.deleted.get_or_insert(at);
                 }
             }
-            Event::Sent { stamp, ack } => {
-                self.sends.insert(stamp.record, Send { stamp: *stamp, ack: *ack, at, outcome: None });
+            Event::Sent { stamp, ack, time_ms } => {
+                let send = Send { stamp: *stamp, ack: *ack, time_ms: *time_ms, at, outcome: None };
+                self.sends.insert(stamp.record, send);
+            }
+            Event::Beginning { reader, from } => {
+                self.beginnings.insert(*reader, Beginning { from: *from, at });
             }
             Event::Resolved(record, outcome) => self.resolve(at, *record, outcome),
             Event::Read { reader, place, offset, stamp } => {
@@ -96,6 +109,7 @@ impl<'a> Facts<'a> {
             }
             Event::ClientKilled { producers } => self.lost_producers.extend(producers),
             Event::Listed { .. } | Event::Garbage { .. } | Event::Up { .. } => {}
+            Event::SegmentGone(_) | Event::Broken(_) => {}
             Event::Late(_) | Event::Refused(_) | Event::Named(_) => {}
         }
     }
@@ -139,6 +153,11 @@ impl<'a> Facts<'a> {
     /// Whether the broker crashed between the two times.
     pub fn crashed_within(&self, from: Nanos, to: Nanos) -> bool {
         self.crashes.iter().any(|crash| (from..=to).contains(crash))
+    }
+
+    /// A record's timestamp, if it is known who sent it.
+    pub fn time_of(&self, record: RecordId) -> Option<i64> {
+        self.sends.get(&record).map(|send| send.time_ms)
     }
 
     /// When a record was sent; the beginning if nobody did.

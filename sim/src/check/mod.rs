@@ -1,11 +1,14 @@
-//! The checkers: one for each invariant, each over the whole history of a run.
+//! The checkers, each of one invariant over the whole history of a run.
 
 mod acked;
 mod facts;
+mod kept;
 mod liveness;
 mod loss;
 mod offsets;
 mod order;
+mod positions;
+mod protocol;
 mod reads;
 mod recovery;
 
@@ -17,8 +20,18 @@ use facts::Facts;
 type Checker = fn(&History, &Facts<'_>) -> Result<(), Violation>;
 
 /// Liveness is the last: it asks for ends that a run may not have come to.
-const CHECKERS: [Checker; 7] =
-    [reads::check, offsets::check, acked::check, loss::check, order::check, recovery::check, liveness::check];
+const CHECKERS: [Checker; 10] = [
+    reads::check,
+    offsets::check,
+    acked::check,
+    loss::check,
+    order::check,
+    positions::check,
+    recovery::check,
+    kept::check,
+    protocol::check,
+    liveness::check,
+];
 
 /// Whether something is wrong with the history of a run that is not over.
 pub fn is_broken(history: &History) -> bool {
