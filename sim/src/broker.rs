@@ -203,6 +203,8 @@ impl Broker {
     pub async fn check(&self) -> Result<(), String> {
         let life = Rc::new(Life::default());
         let checked = Rc::clone(&life);
+        // It is an operator's process: the broker's limit is not its own.
+        self.host.set_open_files(usize::MAX);
         self.host.start(move || async move { *checked.result.borrow_mut() = Some(look().await) });
         let ended = timeout(ENDS_WITHIN, self.host.ended()).await;
         let result = life.result.take();

@@ -96,8 +96,11 @@ impl Play {
         faults::stop(self);
         faults::rot(self, dice);
         match ended {
-            // What is in the journal cannot be flushed on a full disk, and the stop says so.
-            Err(why) if !self.plan.disk.may_fail() && self.plan.disk.capacity_bytes.is_none() => {
+            Err(why)
+                if !self.plan.disk.may_fail()
+                    && self.plan.disk.capacity_bytes.is_none()
+                    && !self.plan.disk.no_descriptors =>
+            {
                 self.refused("a stop", &why)
             }
             _ => self.check(&self.broker).await,
