@@ -302,7 +302,7 @@ mod tests {
 
     /// Two batches, a failure, and what the application gets of them.
     fn push_twice_and_fail() {
-        let inbox = Inbox::new(Arc::from("orders"), &[0, 1], 1 << 20, true);
+        let inbox = Inbox::new(Arc::from("orders"), 1, &[0, 1], 1 << 20, Reading::default());
         inbox.push(0, [received()]);
         inbox.push(0, [received()]);
         inbox.fail(0, ConsumeError::Closed);
