@@ -2,6 +2,7 @@
 //! come to. Each panics where something is wrong.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ pub type Scenario = fn(u64, &dyn Fn(&Simulation));
 pub fn times_after_a_restart(seed: u64, prepare: &dyn Fn(&Simulation)) {
     const BATCH_BYTES: usize = 20_000;
     let mut broker = one_partition();
-    broker.specs[0].config.segment_bytes = 1 << 20;
+    Rc::make_mut(&mut broker.specs[0].config).segment_bytes = 1 << 20;
     let disk = SimDisk::new(seed);
     let mut number = 0;
     for life in 0..2 {
@@ -71,7 +72,7 @@ pub fn longest_journaled_batches(seed: u64, prepare: &dyn Fn(&Simulation)) {
     let blocks = [4, 9, 32][seed as usize % 3];
     broker.journal_file_bytes = (blocks * BLOCK_BYTES) as u64;
     broker.bypass_bytes = 4 << 20;
-    broker.specs[0].config.max_batch_bytes = 4 << 20;
+    Rc::make_mut(&mut broker.specs[0].config).max_batch_bytes = 4 << 20;
     let frame = broker.journal_file_bytes as usize - BLOCK_BYTES;
     let limit = frame - FRAME_OVERHEAD - ENVELOPE_BYTES;
     let mut model = Model::default();
@@ -114,7 +115,7 @@ pub fn longest_journaled_batches(seed: u64, prepare: &dyn Fn(&Simulation)) {
 
 fn one_partition() -> Broker {
     let mut broker = Broker::new(Path::new("/data"), 1);
-    broker.specs[0].config = tiny();
+    broker.specs[0].config = Rc::new(tiny());
     broker
 }
 
