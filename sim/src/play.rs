@@ -96,6 +96,7 @@ impl Play {
         faults::stop(self);
         faults::rot(self, dice);
         match ended {
+            // What is in the journal cannot be flushed on a full disk, and the stop says so.
             Err(why)
                 if !self.plan.disk.may_fail()
                     && self.plan.disk.capacity_bytes.is_none()
