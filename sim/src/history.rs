@@ -36,6 +36,8 @@ pub struct TopicMade {
     pub name: String,
     /// Its records may be read before they are on stable storage.
     pub volatile: bool,
+    /// Its records have the broker's time, not their producers'.
+    pub brokers_time: bool,
     /// `retention.bytes`.
     pub retention_bytes: Option<u64>,
     /// `retention.ms`.

@@ -73,8 +73,9 @@ async fn make(stage: &Stage, admin: &Admin, number: usize, plan: &TopicPlan) {
             Err(_) => None,
         };
         if let Some(topic) = found {
-            let TopicPlan { volatile, retention_bytes, retention_ms, .. } = *plan;
-            let made = TopicMade { id: topic.id, name, volatile, retention_bytes, retention_ms };
+            let TopicPlan { volatile, brokers_time, retention_bytes, retention_ms, .. } = *plan;
+            let id = topic.id;
+            let made = TopicMade { id, name, volatile, brokers_time, retention_bytes, retention_ms };
             return stage.add_topic(made, number, plan.partitions);
         }
         sleep(Duration::from_millis(50)).await;

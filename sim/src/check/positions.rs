@@ -47,6 +47,12 @@ fn first_record(
         Position::End => known
             .filter(|known| **known < beginning.at && !facts.crashed_within(**known, first.at))
             .map(|known| format!("that record was there at {}", seconds(*known))),
+        // Which times its records have is not known here.
+        Position::Time(_)
+            if facts.topics.get(&first.place.topic).is_some_and(|life| life.made.brokers_time) =>
+        {
+            None
+        }
         Position::Begin => passed_over(facts, beginning, first, |_| true),
         Position::Time(time_ms) if facts.time_of(first.stamp.record) < Some(time_ms) => {
             Some("that record is older".to_owned())
