@@ -253,7 +253,11 @@ pub const LARGEST_VALUE: u64 = (1 << 20) - 200;
 /// Draws the plan of a seed.
 pub fn draw(seed: u64) -> Plan {
     let mut plan = draw_sound(seed);
-    themes::set(&mut plan, &mut Dice::new(seed ^ 0xB_0517));
+    let mut on_small_disk = Dice::new(seed ^ 0x5_D15C);
+    let is_small = on_small_disk.once_in(8);
+    if !is_small {
+        themes::set(&mut plan, &mut Dice::new(seed ^ 0xB_0517));
+    }
     if plan.disk.full {
         // What fits into the journal needs no space.
         (plan.sizes.journal_file_bytes, plan.sizes.journal_files) = (16 << 10, 2);
@@ -263,9 +267,8 @@ pub fn draw(seed: u64) -> Plan {
         plan.sizes.open_files = Some(dice.any_magnitude(1..30) as usize - 1);
         plan.disk.no_descriptors = dice.once_in(2);
     }
-    let mut dice = Dice::new(seed ^ 0x5_D15C);
-    if dice.once_in(8) {
-        small::make(&mut plan, &mut dice);
+    if is_small {
+        small::make(&mut plan, &mut on_small_disk);
         return plan;
     }
     let mut dice = Dice::new(seed ^ 0xDA_3A6E);
