@@ -139,7 +139,6 @@ pub const MUTANTS: &[Mutant] = &[
         "of the batches that are put back into the journal one is left out",
         "1 acked",
     ),
-    mutant("bypass-times-lost", "an index does not know the times of large batches", "5 order"),
     // Log memory and reads.
     mutant("read-past-high-watermark", "a reader sees what is not durable yet", "4 no loss")
         .found_by(Finder::Storage),
@@ -172,7 +171,6 @@ pub const MUTANTS: &[Mutant] = &[
         "6 recovery",
     )
     .found_by(Finder::Storage),
-    mutant("closed-unsynced", "a file is closed for another one, and counts as synced", "1 acked"),
     mutant(
         "out-of-descriptors-taken-for-synced",
         "a folder that could not be opened to be synced counts as synced",
@@ -186,7 +184,8 @@ pub const MUTANTS: &[Mutant] = &[
         "retention-flushes-first",
         "retention flushes before it removes files, which a full disk has no space for",
         "7 liveness",
-    ),
+    )
+    .found_by(Finder::Storage),
     mutant("retention-one-too-early", "retention removes one segment more than it may", "10 retention"),
     mutant(
         "start-offset-one-too-late",

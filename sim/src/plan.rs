@@ -233,6 +233,7 @@ impl Plan {
         let disk = self.disk.may_fail()
             || self.disk.capacity_bytes.is_some()
             || self.disk.stall > 0
+            || self.disk.no_descriptors
             || self.damage.is_some();
         !network && !disk && !self.pauses && !self.kill_clients
     }

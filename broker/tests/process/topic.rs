@@ -42,6 +42,9 @@ fn a_topic_whose_files_are_gone_is_deleted() {
         broker.create_topic(name, 2);
         broker.run_with_input(&["produce", name], "a\nb\n");
     }
+    // A stop flushes: a partition has a folder once it has a segment.
+    assert_eq!(broker.stop_by("TERM").0, Some(0));
+    let broker = Broker::start(data.path());
     let topics = data.path().join("topics");
     let folder_of = |name: &str| {
         let found = std::fs::read_dir(&topics).expect("it is there").flatten();

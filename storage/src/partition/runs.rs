@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ringlog_protocol::batch::{BatchError, BatchHeader};
-use ringlog_reactor::sim::mutant;
 
 use super::{Partition, TailEntry};
 use crate::entry;
@@ -58,7 +57,7 @@ impl Run {
             at,
             base_offset: header.base_offset,
             last_offset: header.last_offset(),
-            max_timestamp: if mutant("bypass-times-lost") { i64::MIN } else { header.max_timestamp },
+            max_timestamp: header.max_timestamp,
         });
     }
 

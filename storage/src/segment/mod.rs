@@ -194,11 +194,11 @@ impl Segment {
 
     /// The file, open for as long as the lease. Its header is checked when it is opened.
     pub(crate) async fn file(&self) -> Result<Lease, SegmentError> {
-        if let Some(lease) = self.lease()? {
+        if let Some(lease) = self.lease() {
             return Ok(lease);
         }
         let _opening = self.opening.acquire().await;
-        if let Some(lease) = self.lease()? {
+        if let Some(lease) = self.lease() {
             return Ok(lease);
         }
         let options = OpenOptions::new().read(true).write(!self.sealed.get()).direct(true);
@@ -207,15 +207,14 @@ impl Segment {
             self.context.descriptors.forget(&lease.kept());
             return Err(error);
         }
-        *self.open.borrow_mut() = Some(lease.kept());
+        if let Some(closed) = self.open.replace(Some(lease.kept())) {
+            lease.kept().inherit(&closed);
+        }
         Ok(lease)
     }
 
-    fn lease(&self) -> Result<Option<Lease>, SegmentError> {
-        match &*self.open.borrow() {
-            Some(open) => Ok(self.context.descriptors.lease(open)?),
-            None => Ok(None),
-        }
+    fn lease(&self) -> Option<Lease> {
+        self.open.borrow().as_ref().and_then(|open| self.context.descriptors.lease(open))
     }
 
     async fn check_header(&self, file: &File) -> Result<(), SegmentError> {

@@ -160,7 +160,9 @@ impl Segment {
 
     /// The file, to be written.
     pub(crate) async fn file_to_write(&self) -> Result<Lease, StoreError> {
-        self.file().await.map_err(|error| self.write_error(error))
+        let file = self.file().await.map_err(|error| self.write_error(error))?;
+        file.kept().check().map_err(|error| self.write_error(error.into()))?;
+        Ok(file)
     }
 
     /// Notes that a run stands behind what is there.

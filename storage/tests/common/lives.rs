@@ -399,8 +399,16 @@ impl Run {
             std::rc::Rc::make_mut(&mut broker.specs[RETAINED as usize].config).retention_bytes =
                 Some(100 << 10);
         }
+        let disk = SimDisk::new(seed);
+        // As the broker does before a topic is known: the topic's folder is on stable storage.
+        Simulation::with_disk(0, disk.clone()).run(async {
+            fs::create_dir_all("/data/topics/orders@7").await.expect("a folder");
+            for folder in ["/data/topics", "/data", "/"] {
+                fs::sync_dir(folder).await.expect("synced");
+            }
+        });
         Run {
-            disk: SimDisk::new(seed),
+            disk,
             broker: RefCell::new(broker),
             world: Rc::default(),
             trouble,

@@ -20,8 +20,9 @@ use ringlog_reactor::{CoreConfig, aligned};
 use ringlog_storage::format::envelope::ENVELOPE_BYTES;
 use ringlog_storage::limits::round_up;
 use ringlog_storage::{
-    AppendError, Appended, Partition, PartitionConfig, PartitionId, PartitionSpec, PreviousEpoch, ReadError,
-    RecoverySummary, Store, StoreConfig, TopicAck, keep_damaged_epoch, prepare_epoch, recover, remove_epoch,
+    AppendError, Appended, FolderTurn, Partition, PartitionConfig, PartitionId, PartitionSpec, PreviousEpoch,
+    ReadError, RecoverySummary, Store, StoreConfig, TopicAck, keep_damaged_epoch, prepare_epoch, recover,
+    remove_epoch,
 };
 
 /// Runs on the real ring.
@@ -56,6 +57,7 @@ pub struct Broker {
     pub journal_files: u32,
     pub tail_bytes: u64,
     pub bypass_bytes: usize,
+    pub folder_turn: FolderTurn,
 }
 
 /// A started broker's storage: one store a shard, all on this core.
@@ -74,6 +76,7 @@ impl Broker {
             journal_files: 3,
             tail_bytes: 4 << 20,
             bypass_bytes: 256 << 10,
+            folder_turn: FolderTurn::default(),
         }
     }
 
@@ -84,6 +87,7 @@ impl Broker {
             journal_files: self.journal_files,
             tail_bytes: self.tail_bytes,
             bypass_bytes: self.bypass_bytes,
+            folder_turn: self.folder_turn.clone(),
             ..StoreConfig::new(&self.dir, shard, self.next_epoch())
         }
     }
