@@ -378,7 +378,14 @@ fn remove_kept(history: &mut History) -> bool {
     let Some(topic) = lasting_topic(history) else { return false };
     let place = Place { topic, partition: 0 };
     let gone = SegmentGone { place, base: 0, next: 1, bytes_left: 1 << 40, wall_ms: Some(i64::MAX) };
-    add_last(history, Event::SegmentGone(gone))
+    // Only the first life is judged: see `check/kept.rs`.
+    let events = history.events_mut();
+    let Some(down) = events.iter().position(|(_, event)| matches!(event, Event::Down { .. })) else {
+        return false;
+    };
+    let at = events[down].0;
+    events.insert(down, (at, Event::SegmentGone(gone)));
+    true
 }
 
 fn begin_in_segment(history: &mut History) -> bool {
