@@ -1,6 +1,6 @@
 //! Records as JSON, one object a line: `--format json` of `consume` and of `produce`, the form that loses nothing.
 //!
-//! Invariant: what [`write`] writes, [`read`] reads as the same record: its key, value and headers byte for byte, what
+//! Invariant: what [`write()`] writes, [`read`] reads as the same record: its key, value and headers byte for byte, what
 //! is null stays null, and its time and partition are kept. A line has no line feed but its last byte.
 
 use std::borrow::Cow;
