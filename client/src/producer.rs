@@ -89,7 +89,7 @@ impl ProducerBuilder {
     }
 
     /// Whether a partition's first failure is its last: what comes after it in that partition then fails with
-    /// [`DeliveryError::NotSent`], so that what is in the log is a prefix of what was sent, but for the failed batch itself where its
+    /// [`DeliveryError::NotSent`](crate::DeliveryError::NotSent), so that what is in the log is a prefix of what was sent, but for the failed batch itself where its
     /// outcome is unknown. One batch of a partition is on its way at a time then, whatever `max_in_flight` says, since a later one could be
     /// taken when an earlier one is refused. Default no: each record has its own outcome, and what comes after one that failed is still
     /// sent, as with Kafka's producer without idempotence.

@@ -142,7 +142,7 @@ macro_rules! print_line {
     ($($words:tt)*) => { $crate::stdio::print_line(format_args!($($words)*)) };
 }
 
-/// Why not all that was given to [`print_line`] is on standard output. A reader that has closed its end
+/// Why not all that was given to [`print_line()`] is on standard output. A reader that has closed its end
 /// (`… | head -1`) is no failure: it has what it wants.
 pub fn output_failure() -> Option<io::Error> {
     let failure = unpoisoned(OUTPUT_FAILURE.lock()).take();

@@ -3,7 +3,7 @@
 //! Invariant: a batch passes exactly if [`RecordIter`](super::RecordIter) reads all of its records and no record is
 //! later than the largest timestamp that the header states, because a search by time would pass it over.
 //!
-//! The walk takes its bytes one after another from a [`Source`]: a slice, or a codec that unpacks as it goes. It
+//! The walk takes its bytes one after another from a `Source`: a slice, or a codec that unpacks as it goes. It
 //! allocates nothing.
 
 use super::header::{BatchHeader, NO_TIMESTAMP};
