@@ -49,12 +49,7 @@ impl Recovered {
     /// Removes what recovery has put aside: all of it was in the journal, and is in segments now.
     async fn remove_unsynced(&self) {
         for path in &self.unsynced {
-            let is_folder = path.file_name().and_then(|name| name.to_str()).and_then(layout::unsynced_dir_of);
-            let removed = match is_folder {
-                Some(_) => partition_folders::remove_aside(path).await,
-                None => fs::remove_file(path).await,
-            };
-            if let Err(error) = removed {
+            if let Err(error) = partition_folders::remove_aside(path).await {
                 tracing::warn!(path = %path.display(), %error, "a superseded segment could not be removed");
             }
         }

@@ -9,7 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -135,8 +135,21 @@ pub(crate) async fn put_aside(dir: &Path) -> Result<PathBuf, StoreError> {
     }
 }
 
-/// Removes the files of ours that are in a folder that was put aside, and the folder, if nothing else is in it.
-pub(crate) async fn remove_aside(dir: &Path) -> std::io::Result<()> {
+/// Removes what a recovery has put aside: a segment, or the folder of a partition. That it is gone already is no error.
+pub(crate) async fn remove_aside(path: &Path) -> io::Result<()> {
+    let is_folder = path.file_name().and_then(|name| name.to_str()).and_then(layout::unsynced_dir_of);
+    let removed = match is_folder {
+        Some(_) => remove_folder(path).await,
+        None => fs::remove_file(path).await,
+    };
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Removes the files of ours that are in it, and the folder, if nothing else is in it.
+async fn remove_folder(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir).await? {
         let is_ours = layout::segment_base(&entry.name).or_else(|| layout::index_base(&entry.name)).is_some()
             || layout::is_unsynced_file(&entry.name);

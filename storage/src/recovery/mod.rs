@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use ringlog_reactor::random_u64;
 use ringlog_reactor::sim::reached;
-use ringlog_reactor::{fs, random_u64};
 
 use crate::checkpoint;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
@@ -29,6 +29,7 @@ use crate::folders::make_durable;
 use crate::format::frame::JournalIdentity;
 use crate::layout;
 use crate::partition::{Partition, Shared};
+use crate::partition_folders;
 use crate::reserve::Reserve;
 use journals::Journals;
 pub(crate) use places::Place;
@@ -160,11 +161,8 @@ async fn recover_once(
 
 async fn remove_all(paths: Vec<PathBuf>) {
     for path in paths {
-        match fs::remove_file(&path).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "a file that is not needed could not be removed");
-            }
-            _ => {}
+        if let Err(error) = partition_folders::remove_aside(&path).await {
+            tracing::warn!(path = %path.display(), %error, "a file that is not needed could not be removed");
         }
     }
 }
