@@ -386,7 +386,7 @@ impl Connection {
         let permit = match frame.len() {
             large if large > GATHER_FREE_BYTES => {
                 let permit = shard.gather_budget().take_step(large, large, &self.holder()).await;
-                // It has come: nobody waits for this client.
+                // The whole frame has come: no memory waits to be filled.
                 permit.is_filled();
                 Some(permit)
             }

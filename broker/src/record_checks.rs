@@ -1,7 +1,7 @@
 //! Whether the records of a batch can be read: a broker acknowledges no others.
 //!
 //! A batch that is not compressed is walked over on its shard's thread, if that takes at most [`MAX_CHECK_STEPS`]
-//! steps. All others are checked by threads beside the cores: nobody else on the shard waits for a codec. The requests
+//! steps. All others are checked by threads beside the cores: no other connection of the shard waits for a codec. The requests
 //! behind it on its connection do, so the order of a producer's batches is kept.
 //!
 //! Invariants:
@@ -35,13 +35,13 @@ pub enum Unreadable {
     /// Its records cannot be read.
     #[error("{0}; nothing of the batch was appended")]
     Records(#[from] RecordsError),
-    /// Nobody could check it.
+    /// The check did not come to an end.
     #[error("the batch could not be checked ({0}); try again")]
     Unchecked(String),
 }
 
 impl Unreadable {
-    /// The code by which the client is told.
+    /// The error code that the client gets.
     pub fn code(&self) -> ErrorCode {
         match self {
             Unreadable::Batch(error) => error.code(),

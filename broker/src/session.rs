@@ -213,7 +213,7 @@ impl Session {
         self.verdict.set(Some(verdict));
     }
 
-    /// What was found of the batch that is offered. Whoever takes this and does not answer puts it back.
+    /// What was found of the batch that is offered. A handler that takes it and does not answer puts it back.
     pub fn take_verdict(&self) -> Option<Verdict> {
         self.verdict.take()
     }

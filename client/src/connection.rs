@@ -1,7 +1,7 @@
 //! What an application learns of its connections.
 //!
-//! Invariant: `Lost` and `Restored` take turns, `Lost` first. A broker that goes away and comes back is told once each, however often
-//! the client tries meanwhile; only connections that are lost one after the other, each once the one before it is restored, are told one by one.
+//! Invariant: `Lost` and `Restored` take turns, `Lost` first. A broker that goes away and comes back is reported once each, however often
+//! the client tries meanwhile; only connections that are lost one after the other, each once the one before it is restored, are reported one by one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl fmt::Display for ConnectionEvent {
 /// Called on the driver's thread.
 pub(crate) type Listener = Arc<dyn Fn(&ConnectionEvent) + Send + Sync>;
 
-/// Who hears of a client's connections, and what was told last.
+/// The callback for a client's connections, and what was reported last.
 #[derive(Clone, Default)]
 pub(crate) struct Connections {
     listener: Option<Listener>,

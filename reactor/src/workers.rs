@@ -92,7 +92,7 @@ fn work_on(queue: &flume::Receiver<Work>) {
     let _ = sys::unpin();
     let _ = sys::give_way(NICE);
     for work in queue {
-        // Whoever waits for a result sees that there will be none.
+        // The task that waits for a result sees that there will be none.
         let _ = catch_unwind(AssertUnwindSafe(work));
     }
 }

@@ -6,7 +6,7 @@
 //! - A task that has a descriptor waits for the operation on it, and never for another descriptor or for a lock. So whoever
 //!   waits for a descriptor gets one.
 //! - A file with writes that were not synced is synced before it is closed, and a sync that failed is remembered for as long as
-//!   its segment: what was written through a descriptor is never believed because of another one's sync
+//!   its segment: what was written through a descriptor never counts as synced because of another one's sync
 //!   (docs/decisions/0023-descriptors-are-a-bounded-cache.md).
 
 use std::cell::{Cell, RefCell};
@@ -53,7 +53,7 @@ pub(crate) struct OpenFile {
     writes: Cell<u64>,
     synced_writes: Cell<u64>,
     syncing: Cell<bool>,
-    /// What a sync said that failed. Nothing that was written here can be believed any more.
+    /// What a sync said that failed. Nothing that was written here counts as synced any more.
     failed: RefCell<Option<String>>,
 }
 
@@ -121,7 +121,7 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// A sync under way. If it is broken off, what it would have said is not known, so the file is not believed any more.
+/// A sync under way. If it is broken off, what it would have said is not known, so no later sync of the file counts.
 struct Syncing<'a> {
     of: &'a Descriptors,
     open: &'a OpenFile,
@@ -226,7 +226,7 @@ impl Descriptors {
     /// Waits until all that was written into a file before this call is on stable storage. A file that was closed since was synced
     /// before.
     pub(crate) async fn sync(&self, open: &Rc<OpenFile>) -> io::Result<()> {
-        // Two syncs of one file at the same time: the kernel tells an error to one of them alone.
+        // Two syncs of one file at the same time: the kernel reports an error to one of them alone.
         loop {
             let ended = self.freed.notified();
             if !open.syncing.get() {

@@ -3,7 +3,7 @@
 //! Invariants
 //! - The entry of a partition's folder in its topic's folder is on stable storage before a segment in it is used.
 //! - An entry that an earlier life has made, for a partition of which neither checkpoint nor journal knows a segment, is made
-//!   anew: its sync may have failed, and no later sync saves it then.
+//!   again after it was removed: its sync may have failed, and no later sync saves it then.
 //! - Shards share the folders of topics. A sync that fails may take an entry of another shard along, whose own sync would then say
 //!   that all is well. So one shard at a time makes entries and syncs them.
 

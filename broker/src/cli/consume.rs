@@ -56,7 +56,7 @@ pub struct ConsumeArgs {
     /// Stop where each partition ended when this command started
     #[arg(long)]
     until_end: bool,
-    /// End with an error when no record came for so long, such as 10s [default: 60s with --until-end, else never]
+    /// End with an error when no record came for so long, such as 10s [default: 30s with --until-end, else never]
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
     timeout: Option<Duration>,
     /// Where to go on if the next offset is not in the log, for example because retention has removed it
@@ -76,7 +76,7 @@ pub struct ConsumeArgs {
 }
 
 /// How long `--until-end` waits for the next record.
-const UNTIL_END_WITHIN: Duration = Duration::from_secs(60);
+const UNTIL_END_WITHIN: Duration = Duration::from_secs(30);
 /// How long what was read may take to be printed once a signal has come.
 const PRINT_WITHIN: Duration = Duration::from_secs(5);
 

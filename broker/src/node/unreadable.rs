@@ -1,4 +1,4 @@
-//! Batches that nobody could read are refused, whatever is wrong with them and wherever they are checked.
+//! Batches that no reader could read are refused, whatever is wrong with them and wherever they are checked.
 
 use bytes::{Bytes, BytesMut};
 use ringlog_protocol::batch::{BatchBuilder, Compression, HEADER_BYTES, Header, crc_of, records_section};

@@ -19,7 +19,7 @@ fn a_signal_sends_and_awaits_what_was_read() {
         let mut input = producer.child.stdin.take().expect("it is piped");
         // Half a line is no record.
         input.write_all(b"one\ntwo\nthr").expect("it reads");
-        // It lingers, so nothing tells when the lines are read; a signal that comes before would leave lines out.
+        // It lingers, so nothing shows when the lines are read; a signal that comes before would leave lines out.
         thread::sleep(Duration::from_secs(2));
         producer.signal(signal);
         let ran = producer.finish().code(code);

@@ -33,7 +33,7 @@ fn a_topic_is_created_listed_described_and_deleted() {
     assert_eq!(json(broker.run(&["topic", "list", "--json"]).text()), Value::Array(vec![]));
 }
 
-/// Done is done: whoever removed the files, the topic is gone.
+/// A deletion succeeds although an operator has removed the files before.
 #[test]
 fn a_topic_whose_files_are_gone_is_deleted() {
     let data = folder();

@@ -30,7 +30,7 @@ pub async fn run(stage: Rc<Stage>, mut dice: Dice) {
     }
 }
 
-/// Keeps to the protocol, and produces batches that nobody could read. If the broker takes one, a reader says so.
+/// Keeps to the protocol, and produces batches that no reader could read. If the broker takes one, a reader says so.
 async fn produce_unreadable(stream: &TcpStream, dice: &mut Dice) -> std::io::Result<()> {
     let hello = try_encode(Kind::Hello, 1, 0, 0, &Hello::new("stranger", None)).expect("a short name fits");
     ask(stream, hello).await?;

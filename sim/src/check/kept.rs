@@ -65,7 +65,7 @@ fn may_go(
     let too_many = life.made.retention_bytes.is_some_and(|limit| gone.bytes_left >= limit);
     let newest = times.range((gone.place, gone.base)..(gone.place, gone.next)).map(|(_, time)| *time).max();
     let too_old = life.made.retention_ms.is_some_and(|keep_ms| {
-        // A clock that jumps tells nothing.
+        // A clock that jumps gives no age.
         let age = gone.wall_ms.zip(newest).map(|(now, newest)| now - newest);
         age.is_none_or(|age| age >= i64::try_from(keep_ms).unwrap_or(i64::MAX))
     });

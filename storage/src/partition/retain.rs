@@ -5,7 +5,7 @@
 //! - A segment that the next checkpoint would name stays: what is synced is looked at first.
 //! - The start offset moves first, and is in a checkpoint before a file is removed: a crash in between leaves files
 //!   below the start, which the next round removes.
-//! - A record goes by its own time as far as that can be believed: one from before 1970 says nothing, and none is later than the
+//! - A record goes by its own time within bounds: one from before 1970 does not count, and none is later than the
 //!   last write into its segment. So one record cannot keep what stands with it and behind it.
 //! - With `retention.ms` nothing is in the journal alone, and no segment takes records, for longer than a grain
 //!   ([`grain_ms`]) and a round: what stands together goes together, so this bounds how much longer a record stays.

@@ -118,7 +118,7 @@ pub(crate) async fn inspect(
     Ok(())
 }
 
-/// Which partitions have a folder: one listing of each topic's folder tells it of all.
+/// Which partitions have a folder: one listing of each topic's folder shows it for all.
 #[derive(Default)]
 struct Folders {
     there: BTreeSet<PartitionId>,
@@ -340,7 +340,7 @@ pub(crate) async fn put_aside(places: &Places) -> Result<Vec<PathBuf>, RecoveryE
     for place in places.values().filter(may_change) {
         aside.extend(place.aside_dirs.iter().cloned());
         let Some(active) = place.point.active else {
-            // Its first segment gets a folder that is made anew.
+            // Its first segment gets a folder of its own: this one is put aside.
             if !(place.unknown.is_empty() && place.aside.is_empty()) {
                 reached("segment put aside");
                 aside.push(partition_folders::put_aside(&place.dir).await?);

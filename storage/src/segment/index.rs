@@ -170,7 +170,7 @@ impl Segment {
     pub(crate) async fn newest_timestamp(&self) -> Result<Option<i64>, SegmentError> {
         let known = |newest: i64| (newest != UNKNOWN_TIME).then_some(newest);
         if !self.index.borrow().is_whole() {
-            // Whoever reads the segment wants the index in memory; retention wants this alone.
+            // A reader of the segment needs the index in memory; retention needs this alone.
             let file = self.load_index(self.written(), self.end_offset()).await;
             if let Some(index) = file.filter(|index| index.covered_bytes == self.written()) {
                 return Ok(known(index.max_timestamp));
