@@ -120,6 +120,12 @@ pub const MUTANTS: &[Mutant] = &[
         .found_by(Finder::Storage),
     mutant("older-checkpoint-preferred", "of two copies of a checkpoint the older one is used", "6 recovery")
         .found_by(Finder::Storage),
+    mutant(
+        "lost-end-ignored",
+        "what segments show of a lost end of the journal is not looked at",
+        "6 recovery",
+    )
+    .found_by(Finder::Storage),
     mutant("retry-after-failed-sync", "a sync that failed is tried again, and then believed", "1 acked")
         .found_by(Finder::Storage),
     mutant(

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringlog_protocol::batch::BatchBuilder;
 use ringlog_storage::PartitionId;
-use ringlog_storage::format::envelope::{Envelope, PREFIX_BYTES};
+use ringlog_storage::format::envelope::{EntryKind, Envelope, PREFIX_BYTES};
 use ringlog_storage::format::frame::{FrameStep, JournalIdentity};
 use ringlog_storage::format::index::{Index, IndexEntry};
 
@@ -32,7 +32,7 @@ fn frame_into(out: &mut Vec<u8>, batch: &[u8], entries: usize) {
     let mut chain = IDENTITY.chain(1);
     for _ in 0..entries {
         let prefix = batch.first_chunk::<PREFIX_BYTES>().expect("a batch is longer than its prefix");
-        let envelope = Envelope::of(PARTITION, batch.len() as u32, prefix);
+        let envelope = Envelope::of(PARTITION, EntryKind::Journaled, batch.len() as u32, prefix);
         chain = chain.with(envelope.crc);
         out.extend_from_slice(&envelope.encode());
         out.extend_from_slice(batch);

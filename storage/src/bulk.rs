@@ -159,7 +159,7 @@ fn entry_in_place(
     partition: &Partition,
     header: &BatchHeader,
 ) -> Result<(), AppendError> {
-    Ok(crate::entry::finish_in_place(memory, partition.id(), header)?)
+    Ok(crate::entry::finish_in_place(memory, partition.id(), partition.bypassed_kind(header), header)?)
 }
 
 /// Whether a batch's memory can be written as it is.

@@ -16,6 +16,7 @@ use crate::error::{RecoveryError, StoreError};
 use crate::format::FormatError;
 use crate::format::checkpoint::Checkpoint;
 use crate::layout;
+use crate::recovery::tried;
 use crate::reserve::Reserve;
 
 /// What the copies of a checkpoint say.
@@ -65,7 +66,7 @@ pub(crate) async fn read(dir: &Path, epoch: u64, shard: u32) -> Result<ReadCheck
 
 /// One copy, or what is wrong with it.
 async fn read_copy(path: &Path, epoch: u64, shard: u32) -> Result<Result<Checkpoint, String>, RecoveryError> {
-    let bytes = match fs::read(path).await {
+    let bytes = match tried(|| fs::read(path)).await {
         Ok(bytes) => bytes,
         Err(error) => return Ok(Err(StoreError::unreadable("reading", path, error)?)),
     };

@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 use ringlog_protocol::batch::{self, BatchError, BatchHeader};
 
 use crate::PartitionId;
-use crate::format::envelope::{ENVELOPE_BYTES, Envelope, PREFIX_BYTES};
+use crate::format::envelope::{ENVELOPE_BYTES, EntryKind, Envelope, PREFIX_BYTES};
 
 /// Bytes copied and summed at a time: they are still in the first cache when they are summed.
 const COPY_STEP_BYTES: usize = 16 << 10;
@@ -14,6 +14,7 @@ const COPY_STEP_BYTES: usize = 16 << 10;
 pub(crate) fn copy_in(
     out: &mut BytesMut,
     id: PartitionId,
+    kind: EntryKind,
     batch: &[u8],
     header: &BatchHeader,
 ) -> Result<u32, BatchError> {
@@ -25,7 +26,7 @@ pub(crate) fn copy_in(
         batch::stamp(&mut front, header);
     }
     let prefix = front.first_chunk::<PREFIX_BYTES>().expect("a header is longer than its prefix");
-    let envelope = Envelope::of(id, batch.len() as u32, prefix);
+    let envelope = Envelope::of(id, kind, batch.len() as u32, prefix);
     out.put_slice(&envelope.encode());
     out.put_slice(prefix);
     let mut crc = 0;
@@ -48,6 +49,7 @@ pub(crate) fn copy_in(
 pub(crate) fn finish_in_place(
     memory: &mut [u8],
     id: PartitionId,
+    kind: EntryKind,
     header: &BatchHeader,
 ) -> Result<(), BatchError> {
     let (front, batch) = memory.split_at_mut(ENVELOPE_BYTES);
@@ -57,6 +59,6 @@ pub(crate) fn finish_in_place(
         batch::stamp(batch, header);
     }
     let prefix = batch.first_chunk::<PREFIX_BYTES>().expect("a batch is longer than its prefix");
-    front.copy_from_slice(&Envelope::of(id, batch.len() as u32, prefix).encode());
+    front.copy_from_slice(&Envelope::of(id, kind, batch.len() as u32, prefix).encode());
     Ok(())
 }

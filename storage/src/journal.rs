@@ -17,7 +17,7 @@ use ringlog_reactor::sim::mutant;
 use crate::CommitSeq;
 use crate::config::TopicAck;
 use crate::entry;
-use crate::format::envelope::ENVELOPE_BYTES;
+use crate::format::envelope::{ENVELOPE_BYTES, EntryKind};
 use crate::format::frame::{self, Chain, JournalIdentity};
 use crate::limits::{
     CHUNK_BYTES, FRAME_OVERHEAD, LAZY_COMMIT_BYTES, MAX_COMMITS_IN_FLIGHT, MAX_QUEUED_FRAMES, round_up,
@@ -185,13 +185,14 @@ impl Journal {
         header: &BatchHeader,
     ) -> Result<Carved, BatchError> {
         self.assert_room(ENVELOPE_BYTES + batch.len());
-        let envelope_crc = match entry::copy_in(self.memory.tail(), partition.id(), batch, header) {
-            Ok(crc) => crc,
-            Err(error) => {
-                self.close_if_empty();
-                return Err(error);
-            }
-        };
+        let envelope_crc =
+            match entry::copy_in(self.memory.tail(), partition.id(), EntryKind::Journaled, batch, header) {
+                Ok(crc) => crc,
+                Err(error) => {
+                    self.close_if_empty();
+                    return Err(error);
+                }
+            };
         let (entry, first, was_due) = self.carve(envelope_crc);
         let chunk = self.memory.note(partition);
         let open = self.open.as_mut().expect("room was made in an open frame");

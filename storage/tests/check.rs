@@ -216,3 +216,37 @@ fn it_runs_in_the_simulation() {
     assert!(report.is_sound(), "{:#?}", report.findings);
     assert!(records(&report) >= 60);
 }
+
+#[test]
+fn a_sealed_segment_that_is_a_link_is_said_to_be_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (broker, _) = rolled(dir.path());
+    let sealed = &segments(&broker, 0)[1];
+    let moved = dir.path().join("moved");
+    fs::rename(sealed, &moved).expect("moved");
+    std::os::unix::fs::symlink(&moved, sealed).expect("linked");
+    let report = look(&broker);
+    let found = only(&report);
+    assert_eq!((&found.path, found.partition), (sealed, Some(id(0))));
+    assert!(found.what.contains("a symbolic link"), "{}", found.what);
+}
+
+#[test]
+fn everything_is_looked_at_though_some_of_it_cannot_be_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (broker, model) = rolled(dir.path());
+    let files = segments(&broker, 0);
+    let sealed = segments(&broker, 1)[0].clone();
+    let unreadable = [files[files.len() - 1].clone(), sealed.clone(), sealed.with_extension("index")];
+    for path in &unreadable {
+        fs::remove_file(path).expect("removed");
+        fs::create_dir(path).expect("a folder in its place");
+    }
+    let report = look(&broker);
+    for path in &unreadable {
+        assert!(report.findings.iter().any(|found| found.path == *path), "{path:?}: {:#?}", report.findings);
+    }
+    assert_eq!(damage(&report).len(), 2, "an index is a cache");
+    assert_eq!(report.partitions.len(), 2);
+    assert!(records(&report) > 3 * model.batches[&0].len() as u64);
+}

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use common::folders::{bypassed, crashed, files_below, frame_of, id, rolled, segments};
+use common::lost_end::{Size, lives_with_a_lost_end};
 use common::{Broker, Model, Started, batch, flip, on_ring, patched, read_all};
 use ringlog_storage::format::checkpoint::Checkpoint;
 use ringlog_storage::format::{envelope, frame};
@@ -615,5 +616,174 @@ fn what_stands_behind_the_last_mark_is_nobodys() {
         model.check(&started).await;
         started.shutdown().await;
         model.check(&broker.start(1).await).await;
+    });
+}
+
+#[test]
+fn a_segment_shows_that_the_end_of_the_journal_is_lost() {
+    for (seed, size) in [(1, Size::Small), (2, Size::Large)] {
+        // In segments that nothing else knows, and in the active one.
+        for segment_bytes in [64 << 10, 1 << 30] {
+            lives_with_a_lost_end(seed, size, segment_bytes, |_| ());
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_shows_that_the_end_of_the_journal_is_lost() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut broker = Broker::new(dir.path(), 2);
+    let mut model = Model::default();
+    let old = on_ring(async {
+        let started = broker.start(1).await;
+        model.append(&started, 0, 1000).await;
+        while started.stores[0].stats().journal_files_made < broker.journal_files.into() {
+            ringlog_reactor::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let old: Vec<_> = files_below(&broker.shard_dir(0));
+        for round in 0..40 {
+            model.append(&started, round % 2, 9000).await;
+        }
+        assert!(started.stores[0].stats().checkpoints > 0);
+        old
+    });
+    for (path, bytes) in old.into_iter().filter(|(path, _)| !path.to_str().unwrap().contains("checkpoint")) {
+        fs::write(path, bytes).expect("written");
+    }
+    on_ring(async {
+        let started = broker.start(1).await;
+        assert_eq!(started.summaries[0].quarantined, [id(0), id(1)]);
+        let damage = &started.summaries[0].damage;
+        assert!(damage.iter().any(|damage| damage.reason.contains("lost")), "{damage:?}");
+    });
+}
+
+#[test]
+fn without_any_copy_of_a_checkpoint_what_segments_show_is_served() {
+    type Left = fn(&std::path::Path) -> (Broker, Model);
+    for left in [rolled as Left, bypassed] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut broker, model) = left(dir.path());
+        for copy in checkpoints(&broker) {
+            fs::write(copy, b"").expect("emptied");
+        }
+        for _ in 0..2 {
+            on_ring(async {
+                let started = broker.start(1).await;
+                assert_eq!(started.summaries[0].quarantined, [id(0), id(1)]);
+                for (number, batches) in &model.batches {
+                    let (_, partition) = started.partition(*number);
+                    assert_eq!(partition.log_end(), 3 * batches.len() as i64);
+                }
+                model.check(&started).await;
+            });
+        }
+    }
+}
+
+#[test]
+fn without_any_copy_of_a_checkpoint_a_damaged_last_segment_ends_the_log() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut broker, model) = rolled(dir.path());
+    for copy in checkpoints(&broker) {
+        fs::remove_file(copy).expect("removed");
+    }
+    let last = segments(&broker, 0).pop().expect("there are some");
+    flip(&last, 10);
+    on_ring(async {
+        let started = broker.start(1).await;
+        let (_, partition) = started.partition(0);
+        let end = partition.log_end() as usize / 3;
+        assert!(end > 5 && end < model.batches[&0].len(), "{end}");
+        common::check_partition(&partition, &model.batches[&0][..end]).await;
+    });
+    assert!(last.exists(), "nothing is removed");
+}
+
+/// What may stand where a file belongs.
+fn replace_by(path: &std::path::Path, what: &str) {
+    fs::remove_file(path).expect("removed");
+    match what {
+        "a folder" => fs::create_dir(path).expect("made"),
+        "a symbolic link" => std::os::unix::fs::symlink("/etc/hostname", path).expect("made"),
+        "a pipe" => {
+            let made = std::process::Command::new("mkfifo").arg(path).status().expect("it runs");
+            assert!(made.success());
+        }
+        _ => panic!("{what}"),
+    }
+}
+
+#[test]
+fn what_stands_in_the_place_of_a_journal_file_costs_its_journal_only() {
+    for what in ["a folder", "a symbolic link", "a pipe"] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut broker, model) = crashed(dir.path(), 10);
+        let path = frame_of(&broker, &model.batches[&0][0]).0;
+        replace_by(&path, what);
+        on_ring(async {
+            let started = broker.start(1).await;
+            let summary = &started.summaries[0];
+            assert_eq!(summary.quarantined, [id(0), id(1)]);
+            assert!(summary.damage.iter().any(|damage| damage.path == path), "{:?}", summary.damage);
+        });
+    }
+}
+
+#[test]
+fn what_stands_in_the_place_of_an_active_segment_costs_its_partition_only() {
+    for what in ["a folder", "a symbolic link", "a pipe"] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut broker, model) = rolled(dir.path());
+        let active = segments(&broker, 0).pop().expect("there are some");
+        replace_by(&active, what);
+        on_ring(async {
+            let started = broker.start(1).await;
+            assert_eq!(started.summaries[0].quarantined, [id(0)]);
+            let found = &started.summaries[0].damage[0];
+            assert_eq!(found.path, active);
+            assert!(found.reason.contains("not a file"), "{}", found.reason);
+            let (_, partition) = started.partition(0);
+            assert_eq!(partition.read(0, 1).await.expect("sound").batches, [model.batches[&0][0].clone()]);
+            common::check_partition(&started.partition(1).1, &model.batches[&1]).await;
+        });
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_a_partitions_folder_costs_that_partition_only() {
+    for left in [rolled as fn(&std::path::Path) -> (Broker, Model), |dir| crashed(dir, 3)] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut broker, model) = left(dir.path());
+        // One without a segment has none.
+        let _ = fs::remove_dir_all(broker.partition_dir(0));
+        fs::create_dir_all(broker.partition_dir(0).parent().expect("a topic's")).expect("made");
+        fs::write(broker.partition_dir(0), b"").expect("made");
+        on_ring(async {
+            let started = broker.start(1).await;
+            assert_eq!(started.summaries[0].quarantined, [id(0)], "{:?}", started.summaries[0].damage);
+            common::check_partition(&started.partition(1).1, &model.batches[&1]).await;
+        });
+    }
+}
+
+#[test]
+fn an_error_of_the_medium_that_does_not_come_again_is_no_damage() {
+    use ringlog_reactor::sim::{SimDisk, Simulation};
+    let disk = SimDisk::new(1);
+    let mut broker = Broker::new(std::path::Path::new("/data"), 2);
+    let mut model = Model::default();
+    Simulation::with_disk(1, disk.clone()).run(async {
+        let started = broker.start(1).await;
+        for round in 0..20 {
+            model.append(&started, round % 2, 1000).await;
+        }
+    });
+    disk.fail_next_read(common::lives::EIO);
+    Simulation::with_disk(2, disk).run(async {
+        let started = broker.start(1).await;
+        let summary = &started.summaries[0];
+        assert!(summary.damage.is_empty() && summary.spare_copies.is_empty(), "{summary:?}");
+        model.check(&started).await;
     });
 }

@@ -251,6 +251,7 @@ fn an_entry_that_goes_on_behind_a_sealed_segments_end_is_not_served() {
     let never_acked = common::patched(&model.batch(9000), base);
     let envelope = ringlog_storage::format::envelope::Envelope::of(
         id(0),
+        ringlog_storage::format::envelope::EntryKind::Journaled,
         never_acked.len() as u32,
         never_acked.first_chunk().expect("a batch is longer"),
     );

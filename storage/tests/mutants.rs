@@ -7,6 +7,7 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::lives::{Run, Trouble};
+use common::lost_end::{Size, lives_with_a_lost_end};
 use common::rot::Rot;
 use common::scenarios::{Scenario, longest_journaled_batches, times_after_a_restart};
 use common::{aging, full};
@@ -58,6 +59,8 @@ const ROT: &[(&str, Rot)] = &[
     ("trust-index", Rot::Index),
     ("older-checkpoint-preferred", Rot::Checkpoint),
 ];
+/// Those that show when the end of a journal is lost.
+const LOST_END: &[&str] = &["lost-end-ignored"];
 /// Those that show where old segments go.
 const RETENTION: &[&str] = &["start-offset-not-durable"];
 /// Those that show when the only record of a topic is to go, dated so far in the future.
@@ -147,6 +150,13 @@ fn bugs_that_scenarios_show_are_found() {
     let names = SCENARIOS.iter().map(|(mutant, _)| *mutant);
     every_one_is_found(names, |seed, mutant| {
         scenario_of(mutant)(seed, &|simulation| simulation.set_mutant(Some(mutant)));
+    });
+}
+
+#[test]
+fn bugs_that_a_lost_end_of_a_journal_shows_are_found() {
+    every_one_is_found(LOST_END.iter().copied(), |seed, mutant| {
+        lives_with_a_lost_end(seed, Size::Small, 64 << 10, |simulation| simulation.set_mutant(Some(mutant)));
     });
 }
 

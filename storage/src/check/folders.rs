@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use super::{CheckReport, Known};
 use crate::config::PreviousEpoch;
-use crate::error::RecoveryError;
+use crate::error::{RecoveryError, StoreError};
 use crate::folders::list;
 use crate::layout;
 use crate::recovery::{Place, Survey};
+
+use ringlog_reactor::fs::DirEntry;
 
 const SET_ASIDE: &str =
     "a start puts it aside and then removes it: what of it was acknowledged is in the journal";
@@ -71,7 +73,7 @@ async fn look_at_topics(
             report.note(topic, "a folder of no topic that the metadata knows", LEFT_ALONE);
             continue;
         }
-        for (partition, entry) in list(&topic).await? {
+        for (partition, entry) in list_or_note(&topic, report).await? {
             if layout::unsynced_dir_of(&entry.name).is_some() {
                 report.note(partition, "put aside by an earlier start", SET_ASIDE);
             } else if !known.contains(&partition) {
@@ -82,12 +84,29 @@ async fn look_at_topics(
     Ok(())
 }
 
+/// The entries of a folder. One that cannot be listed is named, if the reading half of a recovery has not named it.
+async fn list_or_note(
+    dir: &Path,
+    report: &mut CheckReport,
+) -> Result<Vec<(PathBuf, DirEntry)>, RecoveryError> {
+    match list(dir).await {
+        Err(RecoveryError::Store(StoreError::Io { action, path, error })) => {
+            let what = StoreError::unreadable(action, &path, error)?;
+            if report.at(&path, 0).is_none() {
+                report.note(path, what, LEFT_ALONE);
+            }
+            Ok(Vec::new())
+        }
+        listed => listed,
+    }
+}
+
 async fn look_at_partition(place: &Place, report: &mut CheckReport) -> Result<(), RecoveryError> {
     let set_aside = match place.is_quarantined() {
         true => LEFT_ALONE,
         false => SET_ASIDE,
     };
-    for (path, entry) in list(&place.dir).await? {
+    for (path, entry) in list_or_note(&place.dir, report).await? {
         let base = layout::segment_base(&entry.name).or_else(|| layout::index_base(&entry.name));
         match base {
             Some(base) if place.unknown.contains(&base) => {

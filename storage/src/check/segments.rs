@@ -98,7 +98,10 @@ async fn read_index(
     let bytes = match fs::read(path).await {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreError::io("reading", path)(error).into()),
+        Err(error) => {
+            note_index(report, path, &StoreError::unreadable("reading", path, error)?);
+            return Ok(None);
+        }
     };
     let wrong = match Index::decode(&bytes) {
         Err(error) => format!("a damaged index: {error}"),

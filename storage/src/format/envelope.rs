@@ -11,8 +11,13 @@ use ringlog_protocol::limits::MAX_BATCH_BYTES;
 
 /// Bytes of an envelope.
 pub const ENVELOPE_BYTES: usize = 24;
-/// The first four bytes: "RLEN". Zero there means: no entry, go on at the next block.
-pub const KIND: u32 = u32::from_le_bytes(*b"RLEN");
+/// The first four bytes of an entry that is in the journal before it is in a segment: "RLEN". Zero there means: no entry, go on
+/// at the next block.
+pub const JOURNALED: u32 = u32::from_le_bytes(*b"RLEN");
+/// Of an entry that goes past the journal, or that a recovery put into a segment: "RLEP".
+pub const UNPROVEN: u32 = u32::from_le_bytes(*b"RLEP");
+/// Of one before which everything was on stable storage when it was made: "RLEQ".
+pub const BYPASSED_NEXT: u32 = u32::from_le_bytes(*b"RLEQ");
 /// The front of a batch that the envelope's checksum covers: what the batch's CRC leaves out, and that CRC.
 pub const PREFIX_BYTES: usize = batch::CRC_FROM;
 
@@ -24,6 +29,33 @@ pub(super) const CRC: usize = 20;
 
 const _: () = assert!(CRC + 4 == ENVELOPE_BYTES && PREFIX_BYTES == 21);
 
+/// How an entry gets into a segment. It tells what its presence there proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Through the journal: only what is on stable storage there is written into a segment.
+    Journaled,
+    /// Past the journal: it is in the segment before it is known to be on stable storage. Or by a recovery, from a frame that may
+    /// go with the power: a process that was killed did not see the end of its write.
+    Unproven,
+    /// Past the journal, and everything before it in the partition was on stable storage when it was made.
+    BypassedNext,
+}
+
+impl EntryKind {
+    fn code(self) -> u32 {
+        match self {
+            EntryKind::Journaled => JOURNALED,
+            EntryKind::Unproven => UNPROVEN,
+            EntryKind::BypassedNext => BYPASSED_NEXT,
+        }
+    }
+
+    fn of(code: u32) -> Option<EntryKind> {
+        let all = [EntryKind::Journaled, EntryKind::Unproven, EntryKind::BypassedNext];
+        all.into_iter().find(|kind| kind.code() == code)
+    }
+}
+
 /// An envelope's fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
@@ -31,6 +63,8 @@ pub struct Envelope {
     pub length: u32,
     /// Whose batch it is.
     pub id: PartitionId,
+    /// How it gets into a segment.
+    pub kind: EntryKind,
     /// Checksum over the fields above and the batch's first [`PREFIX_BYTES`].
     pub crc: u32,
 }
@@ -52,8 +86,8 @@ pub enum EnvelopeError {
 impl Envelope {
     /// The envelope of a batch, whose base offset and leader epoch are final. Only the batch's first
     /// [`PREFIX_BYTES`] are looked at.
-    pub fn of(id: PartitionId, length: u32, prefix: &[u8; PREFIX_BYTES]) -> Envelope {
-        let mut envelope = Envelope { length, id, crc: 0 };
+    pub fn of(id: PartitionId, kind: EntryKind, length: u32, prefix: &[u8; PREFIX_BYTES]) -> Envelope {
+        let mut envelope = Envelope { length, id, kind, crc: 0 };
         envelope.crc = checksum(&envelope.encode(), prefix);
         envelope
     }
@@ -61,7 +95,7 @@ impl Envelope {
     /// As it stands on disk.
     pub fn encode(&self) -> [u8; ENVELOPE_BYTES] {
         let mut out = [0; ENVELOPE_BYTES];
-        put(&mut out, KIND_AT, &KIND.to_le_bytes());
+        put(&mut out, KIND_AT, &self.kind.code().to_le_bytes());
         put(&mut out, LENGTH, &self.length.to_le_bytes());
         put(&mut out, TOPIC, &self.id.topic.to_le_bytes());
         put(&mut out, PARTITION, &self.id.partition.to_le_bytes());
@@ -79,9 +113,7 @@ impl Envelope {
         bytes: &[u8; ENVELOPE_BYTES],
         prefix: &[u8; PREFIX_BYTES],
     ) -> Result<Envelope, EnvelopeError> {
-        if u32_at(bytes, KIND_AT) != KIND {
-            return Err(EnvelopeError::Kind);
-        }
+        let kind = EntryKind::of(u32_at(bytes, KIND_AT)).ok_or(EnvelopeError::Kind)?;
         let length = u32_at(bytes, LENGTH);
         if !(batch::HEADER_BYTES..=MAX_BATCH_BYTES).contains(&(length as usize)) {
             return Err(EnvelopeError::Length(length));
@@ -91,7 +123,7 @@ impl Envelope {
             return Err(EnvelopeError::Checksum);
         }
         let id = PartitionId { topic: u64_at(bytes, TOPIC), partition: u32_at(bytes, PARTITION) };
-        Ok(Envelope { length, id, crc })
+        Ok(Envelope { length, id, kind, crc })
     }
 }
 

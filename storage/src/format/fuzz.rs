@@ -12,7 +12,7 @@ use ringlog_protocol::batch::{BatchBuilder, HEADER_BYTES, crc_of, patch};
 
 use super::checkpoint::{ActiveSegment, Checkpoint, PartitionPoint};
 use super::entry::{Entry, entry_start, is_padding};
-use super::envelope::{ENVELOPE_BYTES, Envelope};
+use super::envelope::{ENVELOPE_BYTES, EntryKind, Envelope};
 use super::frame::{self, END_BYTES, FrameStep, JournalIdentity};
 use super::index::{Index, IndexEntry};
 use super::journal_file;
@@ -80,7 +80,7 @@ fn batch(base_offset: i64, len: usize) -> Bytes {
 fn entry(base_offset: i64, len: usize) -> (u32, Vec<u8>) {
     let batch = batch(base_offset, len);
     let prefix = batch.first_chunk().expect("a batch is longer");
-    let envelope = Envelope::of(ID, batch.len() as u32, prefix);
+    let envelope = Envelope::of(ID, EntryKind::Journaled, batch.len() as u32, prefix);
     (envelope.crc, [&envelope.encode()[..], &batch].concat())
 }
 
@@ -273,7 +273,11 @@ fn fuzz_journal_file() {
 #[test]
 fn fuzz_segment() {
     let take = |bytes: &[u8]| again(bytes, &SegmentHeader::decode(bytes).map_err(words)?.encode());
-    refuses_all_changes("segment", SegmentHeader { id: ID, base_offset: 1 << 40 }.encode().to_vec(), take);
+    refuses_all_changes(
+        "segment",
+        SegmentHeader { id: ID, base_offset: 1 << 40, durable_end: Some(7) }.encode().to_vec(),
+        take,
+    );
     Target::new("segment").corpus(PACKAGE).mending(mend_header(32)).run(take);
 }
 

@@ -1,7 +1,7 @@
 //! Holds the code to `docs/on_disk.md`: the bytes built from its tables are the bytes that are written.
 
 use super::checkpoint::{ActiveSegment, Checkpoint, PartitionPoint};
-use super::envelope::Envelope;
+use super::envelope::{EntryKind, Envelope};
 use super::frame::{FrameHeader, JournalIdentity};
 use super::index::{Index, IndexEntry};
 use super::mark::Mark;
@@ -41,7 +41,7 @@ fn value(example: &str, len: usize) -> Vec<u8> {
 }
 
 fn example_envelope() -> Envelope {
-    Envelope::of(ID, 100, &std::array::from_fn(|at| at as u8))
+    Envelope::of(ID, EntryKind::Journaled, 100, &std::array::from_fn(|at| at as u8))
 }
 
 fn example_index() -> Index {
@@ -101,7 +101,7 @@ fn a_frame_begins_and_ends_as_the_page_says() {
 
 #[test]
 fn a_segment_begins_as_the_page_says() {
-    let header = SegmentHeader { id: ID, base_offset: 1000 };
+    let header = SegmentHeader { id: ID, base_offset: 1000, durable_end: Some(990) };
     let bytes = golden("segment");
     assert_eq!(header.encode()[..], bytes);
     assert_eq!(SegmentHeader::decode(&bytes), Ok(header));

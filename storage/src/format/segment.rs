@@ -12,7 +12,7 @@ const MAGIC_AT: usize = 0;
 const VERSION: usize = 4;
 const TOPIC: usize = 8;
 const PARTITION: usize = 16;
-const RESERVED: usize = 20;
+const BEFORE: usize = 20;
 const BASE_OFFSET: usize = 24;
 const CRC: usize = 32;
 
@@ -25,6 +25,9 @@ pub struct SegmentHeader {
     pub id: PartitionId,
     /// The base offset of its first batch.
     pub base_offset: i64,
+    /// Everything below this offset was on stable storage when the segment was made; at most the base offset. Not said by the
+    /// segments of older versions, nor where it is far below.
+    pub durable_end: Option<i64>,
 }
 
 impl SegmentHeader {
@@ -35,7 +38,7 @@ impl SegmentHeader {
         put(&mut out, VERSION, &FORMAT_VERSION.to_le_bytes());
         put(&mut out, TOPIC, &self.id.topic.to_le_bytes());
         put(&mut out, PARTITION, &self.id.partition.to_le_bytes());
-        put(&mut out, RESERVED, &[0; 4]);
+        put(&mut out, BEFORE, &self.before().to_le_bytes());
         put(&mut out, BASE_OFFSET, &self.base_offset.to_le_bytes());
         let crc = crc32c::crc32c(&out[..CRC]);
         put(&mut out, CRC, &crc.to_le_bytes());
@@ -55,13 +58,21 @@ impl SegmentHeader {
             return Err(FormatError::Version(u32_at(header, VERSION)));
         }
         let id = PartitionId { topic: u64_at(header, TOPIC), partition: u32_at(header, PARTITION) };
-        if u32_at(header, RESERVED) != 0 {
-            return Err(FormatError::Field("reserved bytes"));
-        }
         let base_offset = i64_at(header, BASE_OFFSET);
         if base_offset < 0 {
             return Err(FormatError::Field("base offset"));
         }
-        Ok(SegmentHeader { id, base_offset })
+        let before = u32_at(header, BEFORE);
+        let durable_end = before.checked_sub(1).map(|before| base_offset - i64::from(before));
+        if durable_end.is_some_and(|end| end < 0) {
+            return Err(FormatError::Field("durable end"));
+        }
+        Ok(SegmentHeader { id, base_offset, durable_end })
+    }
+
+    /// How far the durable end is before the base offset, and one more; zero if it is not said.
+    fn before(&self) -> u32 {
+        let before = self.durable_end.map(|end| self.base_offset - end + 1);
+        before.and_then(|before| u32::try_from(before).ok()).unwrap_or(0)
     }
 }

@@ -105,7 +105,9 @@ impl Partition {
             self.keep_open(&active);
         }
         partition_folders::make(&self.shared, std::iter::once(self)).await?;
-        let segment = Rc::new(Segment::create(self.segment_context(), self.flushed_end.get()).await?);
+        let durable_end = (!self.is_replayed.get()).then(|| self.durable_end.get());
+        let base_offset = self.flushed_end.get();
+        let segment = Rc::new(Segment::create(self.segment_context(), base_offset, durable_end).await?);
         if self.has_unflushed() {
             segment.begun_at(self.unflushed_since.get());
         }
@@ -156,5 +158,6 @@ impl Partition {
     /// Forgets the entries in memory that recovery has flushed.
     pub(crate) fn drop_flushed_tail(&self) {
         self.tail.borrow_mut().evict_chunk(0);
+        self.is_replayed.set(false);
     }
 }

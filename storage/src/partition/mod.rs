@@ -93,6 +93,8 @@ pub struct Partition {
     unsynced: Cell<bool>,
     /// Something was flushed since the start.
     grown: Cell<bool>,
+    /// What is in memory was put there by recovery: only the old journal has it, be it on stable storage or not.
+    is_replayed: Cell<bool>,
     tail: RefCell<Tail>,
     segments: RefCell<Vec<Rc<Segment>>>,
     /// Base offsets of the sealed segments that are open, the one used last at the back.
@@ -137,6 +139,7 @@ impl Partition {
             synced: Cell::new((point.next_offset, point.active)),
             unsynced: Cell::new(false),
             grown: Cell::new(false),
+            is_replayed: Cell::new(false),
             tail: RefCell::default(),
             segments: RefCell::default(),
             open_sealed: RefCell::default(),
@@ -323,6 +326,7 @@ impl Partition {
         max_timestamp: i64,
         bytes: Bytes,
     ) {
+        self.is_replayed.set(true);
         self.push(TailEntry { base_offset, last_offset, max_timestamp, chunk: 0, bytes });
         self.committed(last_offset + 1);
     }

@@ -13,7 +13,7 @@ use ringlog_protocol::batch::{BatchError, BatchHeader};
 use super::{Partition, TailEntry};
 use crate::entry;
 use crate::format::entry::entry_start;
-use crate::format::envelope::ENVELOPE_BYTES;
+use crate::format::envelope::{ENVELOPE_BYTES, EntryKind};
 use crate::format::mark::Mark;
 use crate::limits::{BLOCK_BYTES, round_up};
 use crate::memory::ChunkId;
@@ -127,6 +127,14 @@ impl Partition {
         *self.runs.borrow_mut() = Runs::default();
     }
 
+    /// The kind of an entry that goes past the journal now.
+    pub(crate) fn bypassed_kind(&self, header: &BatchHeader) -> EntryKind {
+        match self.durable_end() == header.base_offset {
+            true => EntryKind::BypassedNext,
+            false => EntryKind::Unproven,
+        }
+    }
+
     /// Bytes that no write has taken yet.
     pub(crate) fn pending_bytes(&self) -> usize {
         self.runs.borrow().bytes
@@ -170,7 +178,9 @@ impl Partition {
         let at = open.place_of(ENVELOPE_BYTES + batch.len()).expect("room was made in the run");
         let before = open.run.bytes;
         open.spare.put_bytes(0, at - before);
-        if let Err(error) = entry::copy_in(&mut open.spare, self.id(), batch, header) {
+        if let Err(error) =
+            entry::copy_in(&mut open.spare, self.id(), self.bypassed_kind(header), batch, header)
+        {
             open.spare.clear();
             return Err(error);
         }

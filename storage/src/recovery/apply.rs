@@ -10,6 +10,7 @@ use super::verify::{FrameEntry, FrameItem, Plan, read_frame};
 use crate::checkpoint::{in_parallel, sync_all};
 use crate::config::PartitionId;
 use crate::error::{RecoveryError, StoreError};
+use crate::format::envelope::{ENVELOPE_BYTES, EntryKind, Envelope};
 use crate::limits::SYNCS_IN_FLIGHT;
 use crate::partition::Partition;
 use crate::partition_folders;
@@ -46,17 +47,24 @@ async fn apply_file(
     summary: &mut RecoverySummary,
 ) -> Result<(), RecoveryError> {
     let Some(first) = frames.first() else { return Ok(()) };
-    let image = journal.load(first.file).await?;
+    let mut image = journal.load(first.file).await?;
+    let mut read = Vec::with_capacity(frames.len());
     for frame in frames {
         let bytes = image.get(frame.offset as usize..).unwrap_or_default();
         let items = read_frame(journal.checkpoint.journal, bytes, frame.sequence);
         let items = items.map_err(|error| changed(journal, frame, error.to_string()))?;
+        // The first pass has followed the marks: the partitions were opened at them.
+        let entries = items.into_iter().filter_map(FrameItem::into_entry);
+        read.push((frame, entries.collect::<Vec<_>>()));
+    }
+    for (frame, entries) in &read {
+        entries.iter().for_each(|entry| leave_unproven(entry, &mut image[frame.offset as usize..]));
+    }
+    let image = image.freeze();
+    for (frame, entries) in read {
         let before = summary.replayed_batches;
-        for item in &items {
-            // The first pass has followed the marks: the partitions were opened at them.
-            if let FrameItem::Entry(entry) = item {
-                apply_entry(journal, frame, entry, &image, partitions, summary)?;
-            }
+        for entry in &entries {
+            apply_entry(journal, frame, entry, &image, partitions, summary)?;
         }
         if summary.replayed_batches > before {
             reached("frame replayed");
@@ -75,6 +83,13 @@ async fn apply_file(
         Ok(())
     };
     Ok(in_parallel(SYNCS_IN_FLIGHT, unflushed.iter(), flush).await?)
+}
+
+/// Puts the kind into an entry of a frame that does not prove that the journal had it on stable storage: that is not known here.
+fn leave_unproven(FrameEntry { at, entry, .. }: &FrameEntry, frame: &mut [u8]) {
+    let (front, rest) = frame[*at..].split_at_mut(ENVELOPE_BYTES);
+    let prefix = rest.first_chunk().expect("the entry was decoded");
+    front.copy_from_slice(&Envelope::of(entry.id(), EntryKind::Unproven, entry.envelope.length, prefix).encode());
 }
 
 fn apply_entry(

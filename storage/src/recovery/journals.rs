@@ -1,12 +1,14 @@
 //! The old epoch's journals: their checkpoints, their files, and where frames begin in them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::{Bytes, BytesMut};
-use ringlog_reactor::fs::{self, File, OpenOptions};
+use bytes::BytesMut;
+use ringlog_reactor::fs;
 use ringlog_reactor::sim::{mutant, reached};
 
+use super::reading::{open_file, tried};
 use super::{Damage, RecoverySummary};
 use crate::checkpoint_file::{self, ReadCheckpoint};
 use crate::config::StoreConfig;
@@ -30,6 +32,8 @@ pub(crate) struct OldJournal {
     pub(crate) files: Vec<PathBuf>,
     /// A file is missing, or shorter than it was: which frames were last is not known.
     pub(crate) is_cut: bool,
+    /// The highest sequence of a frame, be it one that is not needed any more.
+    newest: u64,
     /// Where frames begin that the checkpoint has not freed, by sequence.
     pub(crate) frames: Vec<FrameAt>,
 }
@@ -80,21 +84,39 @@ async fn open(
     checkpoint: Checkpoint,
     summary: &mut RecoverySummary,
 ) -> Result<OldJournal, RecoveryError> {
-    let mut journal = OldJournal { dir, checkpoint, files: Vec::new(), is_cut: false, frames: Vec::new() };
+    let (files, frames) = (Vec::new(), Vec::new());
+    let mut journal = OldJournal { dir, checkpoint, files, is_cut: false, newest: 0, frames };
     if journal.checkpoint.clean {
         reached("start after an orderly end");
         return Ok(journal);
     }
-    let entries = fs::read_dir(&journal.dir).await.map_err(StoreError::io("listing", &journal.dir))?;
+    let entries = match fs::read_dir(&journal.dir).await {
+        Ok(entries) => entries,
+        Err(error) => {
+            let reason = StoreError::unreadable("listing", &journal.dir, error)?;
+            journal.cut(journal.dir.clone(), 0, reason, summary);
+            return Ok(journal);
+        }
+    };
     let mut files = Vec::new();
     for entry in &entries {
         let Some(number) = layout::journal_file_number(&entry.name) else { continue };
         let path = journal.dir.join(&entry.name);
-        let stated = journal.scan(&path, entry.len, summary).await?;
-        files.push(FoundFile { number, path, bytes: entry.len, stated });
+        let mut file = FoundFile { number, path, bytes: entry.len, stated: None, is_readable: true };
+        match journal.scan(&file.path, entry.len).await {
+            Ok(stated) => file.stated = header_of(&file.path, stated, summary)?,
+            Err(error) => {
+                reached("journal file unreadable");
+                let reason = StoreError::unreadable("reading", &file.path, error)?;
+                journal.cut(file.path.clone(), 0, reason, summary);
+                file.is_readable = false;
+            }
+        }
+        files.push(file);
     }
     journal.frames.sort_unstable();
     journal.find_cut(&mut files, summary);
+    journal.find_lost_end(summary);
     Ok(journal)
 }
 
@@ -105,6 +127,7 @@ struct FoundFile {
     bytes: u64,
     /// Its length, by its own header.
     stated: Option<u64>,
+    is_readable: bool,
 }
 
 impl OldJournal {
@@ -113,41 +136,57 @@ impl OldJournal {
     fn find_cut(&mut self, files: &mut [FoundFile], summary: &mut RecoverySummary) {
         files.sort_unstable_by_key(|file| file.number);
         let usual = files.iter().filter_map(|file| file.stated).max();
-        for file in files.iter() {
+        for file in files.iter().filter(|file| file.is_readable) {
             let made = file.stated.or(usual).unwrap_or(u64::MAX);
             if file.bytes < made {
                 let reason = "the journal file ends here, and was longer".to_owned();
-                let (path, offset) = (file.path.clone(), file.bytes);
-                Journals::note(summary, Damage { path, offset, partition: None, reason });
-                self.is_cut = true;
+                self.cut(file.path.clone(), file.bytes, reason, summary);
             }
         }
         let was_begun = !self.frames.is_empty() || self.checkpoint.journal_from > 1;
         let missing = (0..).zip(files.iter()).find(|(number, file)| *number != file.number);
         if let Some((number, _)) = missing.filter(|_| was_begun) {
             let path = layout::journal_file(&self.dir, number);
-            let reason = "the journal file is missing".to_owned();
-            Journals::note(summary, Damage { path, offset: 0, partition: None, reason });
-            self.is_cut = true;
+            self.cut(path, 0, "the journal file is missing".to_owned(), summary);
         }
     }
 
-    /// Looks at the first bytes of every block of a file for the header of a frame of this journal. Returns the length that
-    /// the file's own header says.
-    async fn scan(
-        &mut self,
-        path: &Path,
-        len: u64,
-        summary: &mut RecoverySummary,
-    ) -> Result<Option<u64>, RecoveryError> {
-        let file = open_file(path).await?;
-        let header = file.read_at(BytesMut::with_capacity(BLOCK_BYTES), 0, BLOCK_BYTES).await;
-        let stated = check_header(path, &header.map_err(StoreError::io("reading", path))?, summary)?;
+    /// Notes that the newest frames that the checkpoint knows of are not there: the file with them was written again only with
+    /// newer ones.
+    fn find_lost_end(&mut self, summary: &mut RecoverySummary) {
+        let known = self.checkpoint.journal_from - 1;
+        if self.newest < known && !self.is_cut {
+            let reason = format!(
+                "its last frame is {}, and the checkpoint was made behind frame {known}: the end of the journal is lost",
+                self.newest
+            );
+            self.cut(self.dir.clone(), 0, reason, summary);
+        }
+    }
+
+    /// Notes damage that leaves open which frames were last.
+    fn cut(&mut self, path: PathBuf, offset: u64, reason: String, summary: &mut RecoverySummary) {
+        Journals::note(summary, Damage { path, offset, partition: None, reason });
+        self.is_cut = true;
+    }
+
+    /// Looks at the first bytes of every block of a file for the header of a frame of this journal. Returns what the file's own
+    /// header says. Of a file that cannot be read to its end no frame is noted.
+    async fn scan(&mut self, path: &Path, len: u64) -> io::Result<Result<u64, FormatError>> {
+        let file = tried(|| open_file(path)).await?;
+        let header = tried(|| file.read_at(BytesMut::with_capacity(BLOCK_BYTES), 0, BLOCK_BYTES)).await?;
+        let stated = journal_file::decode(&header);
+        let before = self.frames.len();
         let mut position = 0;
         while position < len {
             let step = (len - position).min(SCAN_READ_BYTES as u64) as usize;
-            let bytes = file.read_at(BytesMut::with_capacity(step), position, step).await;
-            let bytes = bytes.map_err(StoreError::io("reading", path))?;
+            let bytes = match tried(|| file.read_at(BytesMut::with_capacity(step), position, step)).await {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    self.frames.truncate(before);
+                    return Err(error);
+                }
+            };
             self.note_frames(&bytes, position);
             if bytes.len() < step {
                 break;
@@ -161,6 +200,7 @@ impl OldJournal {
     fn note_frames(&mut self, bytes: &[u8], from: u64) {
         for (block, at) in bytes.chunks(BLOCK_BYTES).zip((from..).step_by(BLOCK_BYTES)) {
             let header = self.checkpoint.journal.frame_at(block);
+            self.newest = header.as_ref().map_or(0, |header| header.sequence).max(self.newest);
             let Some(header) = header.filter(|header| header.sequence >= self.checkpoint.journal_from) else {
                 continue;
             };
@@ -174,29 +214,24 @@ impl OldJournal {
     }
 
     /// The whole of one of the journal's files.
-    pub(super) async fn load(&self, file: usize) -> Result<Bytes, RecoveryError> {
+    pub(super) async fn load(&self, file: usize) -> Result<BytesMut, RecoveryError> {
         let path = &self.files[file];
-        let opened = open_file(path).await?;
+        let opened = open_file(path).await.map_err(StoreError::io("opening", path))?;
         let len = opened.len().await.map_err(StoreError::io("reading", path))?;
         // Larger than anything that is written: what is behind cannot be a frame.
         let len = len.min(MAX_JOURNAL_FILE_BYTES) as usize;
         let bytes = opened.read_at(BytesMut::with_capacity(len), 0, len).await;
-        Ok(bytes.map_err(StoreError::io("reading", path))?.freeze())
+        Ok(bytes.map_err(StoreError::io("reading", path))?)
     }
 }
 
-async fn open_file(path: &Path) -> Result<File, StoreError> {
-    // Through the page cache: every shard reads every journal, and twice.
-    File::open(path, &OpenOptions::new().read(true)).await.map_err(StoreError::io("opening", path))
-}
-
-/// The frames speak for themselves, so a file with a damaged header is still read.
-fn check_header(
+/// The file's length by its own header. The frames speak for themselves, so a file with a damaged header is still read.
+fn header_of(
     path: &Path,
-    bytes: &[u8],
+    stated: Result<u64, FormatError>,
     summary: &mut RecoverySummary,
 ) -> Result<Option<u64>, RecoveryError> {
-    match journal_file::decode(bytes) {
+    match stated {
         Ok(stated) => Ok(Some(stated)),
         Err(error @ FormatError::Version(_)) => {
             Err(RecoveryError::Format { path: path.to_path_buf(), error })

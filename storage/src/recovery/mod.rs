@@ -13,6 +13,8 @@
 mod apply;
 mod journals;
 mod places;
+mod proof;
+mod reading;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -34,6 +36,7 @@ use crate::reserve::Reserve;
 use journals::Journals;
 pub(crate) use places::Place;
 use places::Places;
+pub(crate) use reading::{check_kind, tried};
 use verify::Plan;
 
 /// Something on the medium is not what was written there.
@@ -186,7 +189,7 @@ pub(crate) async fn survey(
     let journals = journals::find(config, summary).await?;
     let mut places = places::known(config, partitions, &journals, summary)?;
     let plan = verify::verify(&journals, &mut places, summary).await?;
-    places::inspect(config, &mut places, shared, summary, thorough).await?;
+    places::inspect(config, &mut places, &plan, shared, summary, thorough).await?;
     Ok(Survey { journals, places, plan })
 }
 

@@ -2,16 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::BytesMut;
 use ringlog_protocol::TopicName;
-use ringlog_reactor::fs::{self, DirEntry, File, OpenOptions};
+use ringlog_reactor::fs::{self, DirEntry, File, Kind, OpenOptions};
 use ringlog_reactor::sim::{mutant, reached};
 
 use super::journals::Journals;
+use super::reading::{open_file, tried};
+use super::verify::Plan;
 use super::{Damage, RecoverySummary};
 use crate::checkpoint::in_parallel;
 use crate::config::{PartitionId, PartitionSpec, StoreConfig};
@@ -35,11 +37,15 @@ pub(crate) struct Place {
     pub(crate) point: PartitionPoint,
     /// The same by the checkpoint alone.
     checkpointed: PartitionPoint,
+    /// No checkpoint says anything of it that can be read.
+    is_lost: bool,
     /// Which journal's checkpoint names it.
     pub(crate) journal: Option<usize>,
     /// What is wrong, if it is to be quarantined.
     pub(crate) damage: Option<String>,
     pub(crate) dir: PathBuf,
+    /// All segments of the folder, in order.
+    pub(super) found: Vec<FoundSegment>,
     pub(crate) sealed: Vec<(i64, u64)>,
     /// Segments that neither checkpoint nor mark knows.
     pub(crate) unknown: Vec<i64>,
@@ -51,6 +57,15 @@ pub(crate) struct Place {
     aside_dirs: Vec<PathBuf>,
     /// The journal that has the partition ended in order: the checkpoint says all of it.
     orderly: bool,
+}
+
+/// A segment as it lies in its folder.
+#[derive(Clone, Copy)]
+pub(super) struct FoundSegment {
+    pub(super) base_offset: i64,
+    /// Its whole blocks. What is behind the last was cut: it cannot be read, and is missed.
+    pub(super) bytes: u64,
+    pub(super) kind: Kind,
 }
 
 pub(crate) type Places = BTreeMap<PartitionId, Place>;
@@ -74,7 +89,9 @@ pub(crate) fn known(
             point,
             checkpointed: point,
             journal: known.get(&id).map(|(journal, _)| *journal),
+            is_lost: false,
             damage: None,
+            found: Vec::new(),
             sealed: Vec::new(),
             unknown: Vec::new(),
             aside: Vec::new(),
@@ -86,7 +103,9 @@ pub(crate) fn known(
         place.orderly = journal.is_some_and(|journal| journal.checkpoint.clean) && !journals.checkpoint_lost;
 
         if place.journal.is_none() && journals.checkpoint_lost {
-            place.damaged(place.dir.clone(), "no readable checkpoint says how far it is synced", summary);
+            place.is_lost = true;
+            let reason = "no readable checkpoint says how far it is synced; what its segments show is served";
+            place.damaged(place.dir.clone(), reason, summary);
         }
         places.insert(id, place);
     }
@@ -98,6 +117,7 @@ pub(crate) fn known(
 pub(crate) async fn inspect(
     config: &StoreConfig,
     places: &mut Places,
+    plan: &Plan,
     shared: &Shared,
     summary: &mut RecoverySummary,
     thorough: bool,
@@ -106,14 +126,21 @@ pub(crate) async fn inspect(
     let folders = Folders::list(config, places.values().filter(|place| may_have_files(place))).await?;
     for place in places.values_mut().filter(|place| may_have_files(place)) {
         if folders.has(place.spec.id) {
-            place.look().await?;
+            place.look(summary).await?;
         }
         place.aside_dirs.extend(folders.aside_of(place.spec.id));
     }
     let mut checked = check_active_segments(places, shared).await?;
-    for place in places.values_mut() {
-        place.check(checked.remove(&place.spec.id), summary)?;
+    for (id, place) in places {
+        if place.is_lost {
+            place.take_from_segments(shared).await;
+            place.point.start_offset = place.found.first().map_or(0, |first| first.base_offset);
+            continue;
+        }
+        place.check(checked.remove(id), summary)?;
         place.check_marked(shared, summary).await?;
+        let end = plan.ends.get(id).copied().unwrap_or(place.point.next_offset);
+        place.find_lost_end(end, shared, summary).await?;
     }
     Ok(())
 }
@@ -131,12 +158,25 @@ impl Folders {
         places: impl Iterator<Item = &Place>,
     ) -> Result<Folders, RecoveryError> {
         let mut folders = Folders::default();
+        let places: Vec<_> = places.collect();
         let topics: BTreeMap<u64, PathBuf> = places
+            .iter()
             .map(|place| (place.spec.id.topic, &place.spec.topic_name))
             .map(|(topic, name)| (topic, layout::topic_dir(&config.data_dir, name, topic)))
             .collect();
         for (topic, dir) in topics {
-            for (path, entry) in list(&dir).await? {
+            let entries = match list(&dir).await {
+                Ok(entries) => entries,
+                Err(RecoveryError::Store(StoreError::Io { action, path, error })) => {
+                    StoreError::unreadable(action, path, error)?;
+                    // Each of its partitions is named when its own folder cannot be listed.
+                    let ids = places.iter().map(|place| place.spec.id);
+                    folders.there.extend(ids.filter(|id| id.topic == topic));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            for (path, entry) in entries {
                 if let Ok(partition) = entry.name.parse() {
                     folders.there.insert(PartitionId { topic, partition });
                 } else if let Some(partition) = layout::unsynced_dir_of(&entry.name) {
@@ -188,21 +228,16 @@ async fn check_active(
     path: &Path,
     active: ActiveSegment,
 ) -> Checked {
-    let read = descriptors.with_one(|| async {
-        let file = File::open(path, &OpenOptions::new().read(true)).await?;
-        let room = BytesMut::with_capacity(segment::HEADER_BYTES);
-        Ok((file.len().await?, file.read_at(room, 0, segment::HEADER_BYTES).await?))
-    });
+    let read = descriptors.with_one(|| tried(|| read_front(path)));
     let (len, header) = match read.await {
         Ok(read) => read,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("it is missing".to_owned())),
-        Err(error) => return Err(StoreError::io("reading", path)(error).into()),
+        Err(error) => return Ok(Err(StoreError::unreadable("reading", path, error)?)),
     };
     if len < active.bytes {
         return Ok(Err(format!("it has {len} bytes, of which {} were synced", active.bytes)));
     }
     match SegmentHeader::decode(&header) {
-        Ok(header) if header == (SegmentHeader { id, base_offset: active.base_offset }) => Ok(Ok(())),
+        Ok(header) if (header.id, header.base_offset) == (id, active.base_offset) => Ok(Ok(())),
         Ok(_) => Ok(Err("it is of another segment".to_owned())),
         Err(error @ FormatError::Version(_)) => {
             Err(RecoveryError::Format { path: path.to_path_buf(), error })
@@ -252,27 +287,45 @@ impl Place {
         active == Some(base_offset) || self.sealed.iter().any(|(base, _)| *base == base_offset)
     }
 
-    async fn look(&mut self) -> Result<(), RecoveryError> {
+    async fn look(&mut self, summary: &mut RecoverySummary) -> Result<(), RecoveryError> {
         let entries = match fs::read_dir(&self.dir).await {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(StoreError::io("listing", &self.dir)(error).into()),
+            Err(error) => {
+                let reason = StoreError::unreadable("listing", &self.dir, error)?;
+                self.damaged(self.dir.clone(), reason, summary);
+                Vec::new()
+            }
         };
-        let active = self.point.active.map(|active| active.base_offset);
-        for DirEntry { name, len, .. } in entries {
+        for DirEntry { name, len, kind } in entries {
             self.indexed.extend(layout::index_base(&name));
             match layout::segment_base(&name) {
-                // What is behind the last whole block was cut: it cannot be read, and is missed.
-                Some(base) if active.is_some_and(|active| base < active) => {
-                    self.sealed.push((base, len - len % BLOCK_BYTES as u64));
+                Some(base_offset) => {
+                    let bytes = len - len % BLOCK_BYTES as u64;
+                    self.found.push(FoundSegment { base_offset, bytes, kind });
                 }
-                Some(base) if active != Some(base) => self.unknown.push(base),
                 None if layout::is_unsynced_file(&name) => self.aside.push(self.dir.join(name)),
-                _ => {}
+                None => {}
             }
         }
-        self.sealed.sort_unstable();
+        self.found.sort_unstable_by_key(|found| found.base_offset);
+        self.sort_found();
         Ok(())
+    }
+
+    /// Tells the sealed segments from those that neither checkpoint nor mark knows.
+    pub(super) fn sort_found(&mut self) {
+        let active = self.point.active.map(|active| active.base_offset);
+        let is_sealed = |found: &&FoundSegment| active.is_some_and(|active| found.base_offset < active);
+        let is_unknown = |found: &&FoundSegment| active.is_none_or(|active| found.base_offset > active);
+        let (sealed, unknown) = (self.found.iter().filter(is_sealed), self.found.iter().filter(is_unknown));
+        self.sealed = sealed.map(|found| (found.base_offset, found.bytes)).collect();
+        self.unknown = unknown.map(|found| found.base_offset).collect();
+    }
+
+    /// What the folder has of the segment that begins there.
+    pub(super) fn found(&self, base_offset: i64) -> Option<&FoundSegment> {
+        self.found.iter().find(|found| found.base_offset == base_offset)
     }
 
     /// Checks that the folder has what the checkpoint or the last mark says.
@@ -306,12 +359,30 @@ impl Place {
         let partition = Partition::at_rest(spec, &self.point, &self.sealed, shared);
         match partition.check_from(&self.checkpointed).await {
             Ok(()) => Ok(()),
-            Err((path, WalkError::Io(error))) => Err(StoreError::io("reading", path)(error).into()),
+            Err((path, WalkError::Io(error))) => {
+                let reason = StoreError::unreadable("reading", &path, error)?;
+                self.damaged(path, reason, summary);
+                Ok(())
+            }
             Err((path, WalkError::Damaged { position, reason, .. })) => {
                 self.damaged_at(path, position, reason, summary);
                 Ok(())
             }
         }
+    }
+
+    /// Ends the active segment where it is known to be synced. What stands behind was never promised, or is in the journal; a later
+    /// start must not take it for what was written in its place.
+    async fn cut_leftover(&self, active: ActiveSegment) -> Result<(), StoreError> {
+        if self.found(active.base_offset).is_none_or(|found| found.bytes <= active.bytes) {
+            return Ok(());
+        }
+        reached("leftover cut");
+        let path = layout::segment_file(&self.dir, active.base_offset);
+        let file = File::open(&path, &OpenOptions::new().write(true)).await;
+        let file = file.map_err(StoreError::io("opening", &path))?;
+        file.truncate(active.bytes).await.map_err(StoreError::io("truncating", &path))?;
+        file.sync_all().await.map_err(StoreError::io(SYNCING, &path))
     }
 
     /// Removes the active segment's index if it tells of more than is synced: what will stand there may be laid out in
@@ -351,6 +422,7 @@ pub(crate) async fn put_aside(places: &Places) -> Result<Vec<PathBuf>, RecoveryE
         let mut changed = false;
         if !place.orderly {
             changed |= place.remove_stale_index(active.base_offset, active.bytes).await?;
+            place.cut_leftover(active).await?;
         }
         for base in &place.unknown {
             aside.push(rename_aside(&place.dir, *base).await?);
@@ -377,6 +449,13 @@ pub(crate) fn take_below_start(places: &mut Places) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+/// A file's length, and the bytes of a segment's header.
+pub(super) async fn read_front(path: &Path) -> io::Result<(u64, BytesMut)> {
+    let file = open_file(path).await?;
+    let header = BytesMut::with_capacity(segment::HEADER_BYTES);
+    Ok((file.len().await?, file.read_at(header, 0, segment::HEADER_BYTES).await?))
 }
 
 async fn rename_aside(dir: &Path, base_offset: i64) -> Result<PathBuf, StoreError> {

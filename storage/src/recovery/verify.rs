@@ -54,6 +54,13 @@ impl FrameItem {
             FrameItem::Mark(_) => true,
         }
     }
+
+    pub(super) fn into_entry(self) -> Option<FrameEntry> {
+        match self {
+            FrameItem::Entry(entry) => Some(entry),
+            FrameItem::Mark(_) => None,
+        }
+    }
 }
 
 /// Walks the frame at the front of `bytes`. What it returns was written there, and is all that was.
@@ -314,7 +321,7 @@ impl FrameReader<'_> {
     async fn bytes(&mut self, frame: &FrameAt) -> Result<Bytes, RecoveryError> {
         let image = match self.loaded.take_if(|(file, _)| *file == frame.file) {
             Some((_, image)) => image,
-            None => self.journal.load(frame.file).await?,
+            None => self.journal.load(frame.file).await?.freeze(),
         };
         self.loaded = Some((frame.file, image.clone()));
         Ok(image.slice(image.len().min(frame.offset as usize)..))

@@ -31,6 +31,7 @@ use crate::format::segment::SegmentHeader;
 use crate::layout;
 use crate::limits::BLOCK_BYTES;
 use crate::permits::{Activity, Permits};
+use crate::recovery::check_kind;
 use crate::stats::Counters;
 
 /// What a segment needs of its partition.
@@ -54,6 +55,7 @@ pub(crate) enum SegmentError {
 impl From<io::Error> for SegmentError {
     fn from(error: io::Error) -> SegmentError {
         match error.kind() {
+            io::ErrorKind::InvalidInput => SegmentError::Damaged(error.to_string()),
             io::ErrorKind::NotFound => SegmentError::Damaged("the segment file is missing".to_owned()),
             _ => SegmentError::Io(error),
         }
@@ -202,7 +204,9 @@ impl Segment {
             return Ok(lease);
         }
         let options = OpenOptions::new().read(true).write(!self.sealed.get()).direct(true);
-        let lease = self.context.descriptors.open(&self.path(), &options).await?;
+        let path = self.path();
+        check_kind(fs::kind(&path).await?)?;
+        let lease = self.context.descriptors.open(&path, &options).await?;
         if let Err(error) = self.check_header(&lease).await {
             self.context.descriptors.forget(&lease.kept());
             return Err(error);

@@ -84,11 +84,12 @@ impl Segment {
     pub(super) async fn read_blocks(&self, position: u64, len: usize) -> Result<(Bytes, u64), SegmentError> {
         let from = position - position % BLOCK;
         let written = self.written();
+        // What is wrong with the whole file is said first.
+        let file = self.file().await?;
         if position >= written {
             return Err(SegmentError::Damaged("the segment ends before the offset".to_owned()));
         }
         let len = round_up(len).min((written - from) as usize);
-        let file = self.file().await?;
         let read = file.read_at(ringlog_reactor::aligned(len), from, len).await?;
         reached("cold read");
         count(&self.context.counters.cold_reads);

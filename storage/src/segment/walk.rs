@@ -8,12 +8,16 @@ use ringlog_protocol::batch::BatchHeader;
 
 use super::read::{Cursor, Found, UNSOUND_BODY};
 use super::{Segment, SegmentError};
+use crate::format::envelope::EntryKind;
 use crate::limits::{BLOCK_BYTES, COLD_READ_BYTES};
 
 /// An entry that stands where it should.
 pub(crate) struct WalkedEntry {
     /// Where its envelope begins.
     pub(crate) position: u64,
+    /// Where the batch ends.
+    pub(crate) end: u64,
+    pub(crate) kind: EntryKind,
     pub(crate) header: BatchHeader,
     /// Whether the batch's CRC fits.
     pub(crate) sound: bool,
@@ -68,6 +72,34 @@ impl Segment {
         Ok(cursor.position)
     }
 
+    /// Tells `see` of the entries from `position` on, where that of `offset` is, as long as one follows on another: of a segment
+    /// whose end is not known.
+    pub(crate) async fn walk_on(
+        &self,
+        position: u64,
+        offset: i64,
+        see: &mut dyn FnMut(&WalkedEntry),
+    ) -> io::Result<()> {
+        let mut cursor = Cursor { position, expected: Some(offset) };
+        let mut len = COLD_READ_BYTES;
+        while cursor.position < self.written() {
+            let (bytes, from) = match self.read_blocks(cursor.position, len).await {
+                Ok(read) => read,
+                Err(SegmentError::Io(error)) => return Err(error),
+                Err(SegmentError::Damaged(_)) => return Ok(()),
+            };
+            let before = cursor.expected;
+            len = match self.see_all(&bytes, from, &mut cursor, see) {
+                Found::End { need: Some(need) } if cursor.position + need as u64 <= self.written() => {
+                    COLD_READ_BYTES.max(need + BLOCK_BYTES)
+                }
+                Found::End { need: None } if cursor.expected != before => COLD_READ_BYTES,
+                Found::End { .. } | Found::Damage(_) | Found::Entry(..) => return Ok(()),
+            };
+        }
+        Ok(())
+    }
+
     /// Goes through `bytes`, up to the segment's last entry.
     fn see_all(
         &self,
@@ -79,8 +111,9 @@ impl Segment {
         loop {
             let found = self.step(bytes, from, cursor);
             let Found::Entry(at, entry) = &found else { return found };
-            let (position, header) = (from + *at as u64, entry.header);
-            see(&WalkedEntry { position, header, sound: entry.body_is_sound(&bytes[*at..]) });
+            let (position, header, kind) = (from + *at as u64, entry.header, entry.envelope.kind);
+            let end = position + entry.len() as u64;
+            see(&WalkedEntry { position, end, kind, header, sound: entry.body_is_sound(&bytes[*at..]) });
             if header.next_offset() >= self.end_offset() {
                 return found;
             }

@@ -34,8 +34,12 @@ pub(crate) struct FlushEntry {
 }
 
 impl Segment {
-    /// Makes the file of a new segment.
-    pub(crate) async fn create(context: SegmentContext, base_offset: i64) -> Result<Segment, StoreError> {
+    /// Makes the file of a new segment. Everything of the partition below `durable_end` is on stable storage, if it is given.
+    pub(crate) async fn create(
+        context: SegmentContext,
+        base_offset: i64,
+        durable_end: Option<i64>,
+    ) -> Result<Segment, StoreError> {
         let path = layout::segment_file(&context.dir, base_offset);
         // A file of that name can only be what an attempt before this one, in this process, has left: recovery puts
         // others aside.
@@ -46,7 +50,7 @@ impl Segment {
         // What fails from here on closes the file.
         let segment = Segment::with(context, base_offset, (BLOCK, base_offset), false, index, Some(open));
         segment.begun_at(wall_clock_ms());
-        segment.write_header(file).await.map_err(StoreError::io("writing", &path))?;
+        segment.write_header(file, durable_end).await.map_err(StoreError::io("writing", &path))?;
         if !mutant("segment-entry-unsynced") {
             let synced = descriptors.sync_dir(segment.dir()).await;
             synced.map_err(StoreError::io(SYNCING, segment.dir()))?;
@@ -54,9 +58,11 @@ impl Segment {
         Ok(segment)
     }
 
-    async fn write_header(&self, file: Lease) -> std::io::Result<()> {
+    async fn write_header(&self, file: Lease, durable_end: Option<i64>) -> std::io::Result<()> {
         let mut block = ringlog_reactor::aligned(BLOCK_BYTES);
-        block.put_slice(&SegmentHeader { id: self.context.id, base_offset: self.base_offset }.encode());
+        let (id, base_offset) = (self.context.id, self.base_offset);
+        let durable_end = durable_end.map(|end| end.min(base_offset));
+        block.put_slice(&SegmentHeader { id, base_offset, durable_end }.encode());
         block.put_bytes(0, BLOCK_BYTES - block.len());
         file.will_write();
         file.write_at(vec![block.freeze()], 0, Sync::None).await

@@ -5,6 +5,7 @@ pub mod aging;
 pub mod folders;
 pub mod full;
 pub mod lives;
+pub mod lost_end;
 pub mod rot;
 pub mod scenarios;
 pub mod vandal;
