@@ -10,11 +10,11 @@ use ringlog_storage::{PartitionId, PreviousEpoch, Reserve};
 
 pub use ringlog_storage::check::{CheckProgress, CheckReport, Finding, Weight};
 
-use crate::metadata::{self, Metadata, MetadataError};
+use crate::metadata::{self, Metadata, MetadataError, ReadMetadata};
 use crate::node::LOCK_NAME;
 
 /// What a folder may hold.
-const NAMES: [&str; 5] = [LOCK_NAME, metadata::FILE_NAME, Reserve::NAME, "journal", "topics"];
+const NAMES: [&[&str]; 4] = [&[LOCK_NAME], &metadata::FILE_NAMES, &Reserve::NAMES, &["journal", "topics"]];
 
 /// Why a folder could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -79,21 +79,28 @@ pub async fn check(
 ) -> Result<FolderReport, CheckError> {
     let failed = |source| CheckError::Folder { path: data_dir.to_path_buf(), source };
     let entries = fs::read_dir(data_dir).await.map_err(failed)?;
-    if !entries.iter().any(|entry| NAMES.contains(&entry.name.as_str())) {
+    let is_ours = |name: &str| NAMES.iter().any(|names| names.contains(&name));
+    if !entries.iter().any(|entry| is_ours(&entry.name)) {
         return Err(CheckError::NothingThere { path: data_dir.to_path_buf() });
     }
     let _lock = lock(data_dir)?;
     let mut found = FolderReport { data_dir: data_dir.to_path_buf(), ..FolderReport::default() };
     match Metadata::load(data_dir).await {
-        Ok(metadata) => look(&metadata, &mut found, progress).await,
+        Ok(ReadMetadata { metadata, damaged }) => {
+            look(&metadata, &mut found, progress).await;
+            if let Some((path, reason)) = damaged {
+                let outcome = "a start uses the other copy, and writes both again";
+                found.found(Weight::Harmless, path, format!("a damaged copy: {reason}"), outcome);
+            }
+        }
         Err(MetadataError::Io(source)) => return Err(failed(source)),
         Err(error) => {
-            let path = data_dir.join(metadata::FILE_NAME);
+            let path = data_dir.join(metadata::FILE_NAMES[0]);
             let outcome = "a start refuses; nothing else can be checked without it";
             found.found(Weight::RefusesStart, path, error.to_string(), outcome);
         }
     }
-    for entry in entries.iter().filter(|entry| !NAMES.contains(&entry.name.as_str())) {
+    for entry in entries.iter().filter(|entry| !is_ours(&entry.name)) {
         let what = "not a file of Ringlog's, or one that was not finished".to_owned();
         found.found(Weight::Harmless, data_dir.join(&entry.name), what, "a start leaves it alone");
     }

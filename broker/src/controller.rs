@@ -8,6 +8,7 @@
 //!   removed by the next life if this one does not get to it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use ringlog_protocol::messages::CreateTopic;
 use ringlog_protocol::{ErrorCode, TopicName};
 use ringlog_reactor::Notify;
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_storage::{make_topic, remove_topic};
+use ringlog_storage::{make_topic, remove_leftover_topics, remove_topic};
 
 use crate::limits::MAX_PARTITIONS;
 use crate::metadata::Metadata;
@@ -199,11 +200,15 @@ impl Controller {
         Ok(())
     }
 
-    /// Removes the files of topics whose deletion an earlier life has not finished. The metadata that names them has been written
-    /// by this start, so it is durable; the file that a start reads need not be.
-    pub async fn finish_deletions(&self) {
+    /// Removes the files of topics whose deletion, or making, an earlier life has not finished. The metadata that names them has been
+    /// written by this start, so it is durable; the file that a start reads need not be.
+    pub async fn clean_up(&self) {
         let Ok(_turn) = self.take_turn().await else { return };
-        let deleting = self.metadata.borrow().deleting.clone();
+        let Metadata { topics, deleting, .. } = self.metadata.borrow().clone();
+        let known: BTreeSet<u64> = topics.iter().chain(&deleting).map(|topic| topic.id).collect();
+        if let Err(error) = remove_leftover_topics(&self.data_dir, |id| known.contains(&id)).await {
+            tracing::warn!(%error, "the folder of a topic that was never made is left to the next start");
+        }
         for topic in &deleting {
             match self.remove_files(topic).await {
                 Ok(()) => reached("deletion of a topic finished by a start"),
@@ -284,15 +289,16 @@ impl Controller {
     }
 
     /// Makes `next` what the file says.
-    async fn keep(&self, next: Metadata) -> Result<(), NotKept> {
+    async fn keep(&self, mut next: Metadata) -> Result<(), NotKept> {
         let Err(error) = next.store(&self.data_dir).await else {
             *self.metadata.borrow_mut() = next;
             return Ok(());
         };
+        self.metadata.borrow_mut().generation = next.generation;
         let why = error.to_string();
         let before = Metadata::load(&self.data_dir).await;
-        // A full disk leaves the old file, and the next change may go well.
-        let replaced = !before.is_ok_and(|found| found.topics == self.metadata.borrow().topics);
+        // A full disk leaves the old files, and the next change may go well.
+        let replaced = !before.is_ok_and(|found| found.metadata.topics == self.metadata.borrow().topics);
         if replaced {
             reached("metadata file in doubt");
             tracing::error!(%why, "the metadata file may or may not be on disk: no topic is changed until a restart");

@@ -1,31 +1,36 @@
 //! The metadata file: which topics there are, and which journal epoch is the live one.
 //!
 //! Invariants
-//! - A deletion needs no space: there is a reserve for the file beside it.
-//! - It is replaced whole (write aside, fsync, rename, fsync the folder): a crash leaves the old or the new one.
+//! - There are two copies. What is answered for is on stable storage in both, so either may be lost; a start uses the newer one.
+//! - A deletion needs no space: there is a reserve for each copy beside it.
+//! - A copy is replaced whole (write aside, fsync, rename, fsync the folder): a crash leaves the old or the new one.
 //! - `epoch` grows at every start; a journal of another epoch is not read, and never trusted.
 //! - A topic id is used once. A topic being deleted stays in `deleting` until its files are gone.
 //! - A file that cannot be read stops the start. Nothing is guessed, nothing is overwritten.
 //!
 //! Layout: one line `ringlog-metadata <format> crc32c=<8 hex digits>`, then JSON, which the checksum covers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ringlog_reactor::fs;
-use ringlog_storage::Reserve;
+use ringlog_reactor::sim::reached;
+use ringlog_storage::{StoreError, replace_copies};
 use serde::{Deserialize, Serialize};
 
 use crate::topic::{Topic, partition_config};
 
 /// The format this broker writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
-/// Its name in the data folder.
-pub const FILE_NAME: &str = "metadata";
+pub const FORMAT: u32 = 2;
+/// The names of the two copies in the data folder: the first is replaced first.
+pub const FILE_NAMES: [&str; 2] = ["metadata", "metadata.copy"];
 
 /// What a node must remember about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
+    /// Grows with every replacement: tells which of two copies is newer. Format 1 had one copy, and no such number.
+    #[serde(default)]
+    pub generation: u64,
     /// The live journal epoch; 0 before the first start.
     pub epoch: u64,
     /// How many shards wrote that epoch.
@@ -40,7 +45,14 @@ pub struct Metadata {
 
 impl Default for Metadata {
     fn default() -> Self {
-        Metadata { epoch: 0, shards: 0, next_topic_id: 1, topics: Vec::new(), deleting: Vec::new() }
+        Metadata {
+            generation: 0,
+            epoch: 0,
+            shards: 0,
+            next_topic_id: 1,
+            topics: Vec::new(),
+            deleting: Vec::new(),
+        }
     }
 }
 
@@ -56,9 +68,9 @@ pub enum MetadataError {
         /// The format found.
         found: u32,
     },
-    /// Damaged.
+    /// Both copies are damaged.
     #[error(
-        "the metadata file is damaged ({0}); nothing was changed: put back a copy of it, or keep the folder and ask for help"
+        "the metadata file and its copy are damaged ({0}); nothing was changed: put back one of them, or keep the folder and ask for help"
     )]
     Damaged(String),
     /// A topic has settings that this version does not know: with others it would lose what it was told to keep.
@@ -87,6 +99,15 @@ impl MetadataError {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, MetadataError::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded))
     }
+}
+
+/// What the copies of the metadata file say.
+#[derive(Debug)]
+pub struct ReadMetadata {
+    /// The newer one of those that are sound.
+    pub metadata: Metadata,
+    /// The copy that cannot be used, and why.
+    pub damaged: Option<(PathBuf, String)>,
 }
 
 impl Metadata {
@@ -129,31 +150,69 @@ impl Metadata {
     ///
     /// # Errors
     /// When the file cannot be read or trusted.
-    pub async fn load(data_dir: &Path) -> Result<Metadata, MetadataError> {
-        let path = data_dir.join(FILE_NAME);
-        if fs::exists(&path).await? {
-            return Metadata::decode(&fs::read(&path).await?);
+    pub async fn load(data_dir: &Path) -> Result<ReadMetadata, MetadataError> {
+        if !exists(data_dir).await? {
+            for leftover in ["journal", "topics"] {
+                if fs::exists(data_dir.join(leftover)).await? {
+                    return Err(MetadataError::Missing(leftover));
+                }
+            }
+            return Ok(ReadMetadata { metadata: Metadata::default(), damaged: None });
         }
-        for leftover in ["journal", "topics"] {
-            if fs::exists(data_dir.join(leftover)).await? {
-                return Err(MetadataError::Missing(leftover));
+        let (mut best, mut damaged): (Option<Metadata>, _) = (None, Vec::new());
+        for path in files(data_dir) {
+            match read_copy(&path).await? {
+                Ok(copy) => best = best.filter(|best| best.generation >= copy.generation).or(Some(copy)),
+                Err(reason) => damaged.push((path, reason)),
             }
         }
-        Ok(Metadata::default())
+        let Some(metadata) = best else {
+            let reasons: Vec<_> = damaged.into_iter().map(|(_, reason)| reason).collect();
+            return Err(MetadataError::Damaged(reasons.join(", ")));
+        };
+        let damaged = damaged.pop().filter(|_| metadata.generation > 0);
+        if damaged.is_some() {
+            reached("one copy of the metadata damaged");
+        }
+        Ok(ReadMetadata { metadata, damaged })
     }
 
-    /// Makes this the file of the data folder, durably: on a disk that is full to the last block too, so that topics can be deleted
-    /// there.
+    /// Makes this the file of the data folder, and its copy, durably: on a disk that is full to the last block too, so that topics can
+    /// be deleted there.
     ///
     /// # Errors
-    /// When it cannot be written; the old one is then still there.
-    pub async fn store(&self, data_dir: &Path) -> Result<(), MetadataError> {
-        let (reserve, bytes) = (Reserve::of(data_dir), self.encode());
-        reserve.replace(&data_dir.join(FILE_NAME), &bytes).await?;
-        if let Err(error) = reserve.fill(bytes.len()).await {
-            tracing::debug!(path = %reserve.path().display(), %error, "no space could be reserved");
-        }
-        Ok(())
+    /// When one cannot be written; each is then the old or the new one.
+    pub async fn store(&mut self, data_dir: &Path) -> Result<(), MetadataError> {
+        self.generation += 1;
+        Ok(replace_copies(data_dir, &files(data_dir), &self.encode()).await?)
+    }
+}
+
+/// Whether there is a metadata file in the folder, in either copy.
+///
+/// # Errors
+/// When that cannot be told.
+pub async fn exists(data_dir: &Path) -> std::io::Result<bool> {
+    let [first, second] = files(data_dir);
+    Ok(fs::exists(first).await? || fs::exists(second).await?)
+}
+
+fn files(data_dir: &Path) -> [PathBuf; 2] {
+    FILE_NAMES.map(|name| data_dir.join(name))
+}
+
+/// One copy, or what is wrong with it. That it is of a newer version is no damage.
+async fn read_copy(path: &Path) -> Result<Result<Metadata, String>, MetadataError> {
+    let bytes = match fs::read(path).await {
+        Ok(bytes) => bytes,
+        Err(error) => match StoreError::unreadable("reading", path, error) {
+            Ok(reason) => return Ok(Err(reason)),
+            Err(error) => return Err(MetadataError::Io(std::io::Error::other(error))),
+        },
+    };
+    match Metadata::decode(&bytes) {
+        Err(MetadataError::Damaged(reason)) => Ok(Err(reason)),
+        decoded => decoded.map(Ok),
     }
 }
 
@@ -164,11 +223,20 @@ fn check_settings(topic: &Topic) -> Result<(), MetadataError> {
 
 #[cfg(test)]
 mod tests {
+    use ringlog_reactor::sim::Simulation;
+
     use super::*;
 
     fn sample() -> Metadata {
         let topic = Topic { id: 1, name: "orders".into(), partitions: 3, config: Default::default() };
-        Metadata { epoch: 7, shards: 2, next_topic_id: 2, topics: vec![topic], deleting: vec![] }
+        Metadata {
+            generation: 3,
+            epoch: 7,
+            shards: 2,
+            next_topic_id: 2,
+            topics: vec![topic],
+            deleting: vec![],
+        }
     }
 
     #[test]
@@ -217,7 +285,65 @@ mod tests {
 
     #[test]
     fn a_newer_format_says_so() {
-        let file = b"ringlog-metadata 2 crc32c=00000000\n{}";
-        assert!(matches!(Metadata::decode(file), Err(MetadataError::NewerFormat { found: 2 })));
+        let file = b"ringlog-metadata 3 crc32c=00000000\n{}";
+        assert!(matches!(Metadata::decode(file), Err(MetadataError::NewerFormat { found: 3 })));
+    }
+
+    /// Two changes, of which the second one is cut off behind its first copy if `cut`.
+    async fn changed_twice(data_dir: &Path, cut: bool) -> [Metadata; 2] {
+        fs::create_dir_all(data_dir).await.unwrap();
+        let mut old = sample();
+        old.store(data_dir).await.unwrap();
+        let mut new = Metadata { next_topic_id: 9, ..old.clone() };
+        if cut {
+            new.generation += 1;
+            fs::replace(files(data_dir)[0].clone(), &new.encode()).await.unwrap();
+        } else {
+            new.store(data_dir).await.unwrap();
+        }
+        [old, new]
+    }
+
+    #[test]
+    fn either_copy_may_be_lost_and_the_newer_one_is_used() {
+        for lost in 0..2 {
+            Simulation::new(1).run(async move {
+                let data_dir = Path::new("/data");
+                let [_, new] = changed_twice(data_dir, false).await;
+                let path = files(data_dir)[lost].clone();
+                for contents in [None, Some(&b""[..]), Some(&new.encode()[1..])] {
+                    match contents {
+                        Some(contents) => fs::replace(&path, contents).await.unwrap(),
+                        None => fs::remove_file(&path).await.unwrap(),
+                    }
+                    let read = Metadata::load(data_dir).await.unwrap();
+                    assert_eq!(
+                        (read.metadata, read.damaged.map(|(path, _)| path)),
+                        (new.clone(), Some(path.clone()))
+                    );
+                }
+            });
+        }
+        Simulation::new(1).run(async {
+            let data_dir = Path::new("/data");
+            let [old, new] = changed_twice(data_dir, true).await;
+            let read = Metadata::load(data_dir).await.unwrap();
+            assert!(read.metadata == new && read.damaged.is_none());
+            fs::remove_file(&files(data_dir)[0]).await.unwrap();
+            assert_eq!(Metadata::load(data_dir).await.unwrap().metadata, old);
+        });
+    }
+
+    #[test]
+    fn a_folder_of_the_format_with_one_copy_is_read() {
+        Simulation::new(1).run(async {
+            let data_dir = Path::new("/data");
+            fs::create_dir_all(data_dir).await.unwrap();
+            let json = br#"{"epoch":7,"shards":2,"next_topic_id":2,"topics":[],"deleting":[]}"#;
+            let line = format!("ringlog-metadata 1 crc32c={:08x}\n", crc32c::crc32c(json));
+            fs::replace(files(data_dir)[0].clone(), &[line.as_bytes(), json].concat()).await.unwrap();
+            let read = Metadata::load(data_dir).await.unwrap();
+            assert!(read.metadata.epoch == 7 && read.damaged.is_none());
+        });
     }
 }

@@ -26,7 +26,7 @@ use crate::config::{BrokerConfig, ConfigError};
 use crate::controller::HOME_SHARD;
 use crate::descriptors::{Share, TooFewFiles};
 use crate::limits::{MAILBOX_MESSAGES, MAX_SHARDS, PORT_FREE_WITHIN, PORT_TRIED_EVERY};
-use crate::metadata::{self, Metadata, MetadataError};
+use crate::metadata::{self, Metadata, MetadataError, ReadMetadata};
 use crate::peers::{PeerError, PeerMessage, Peers, RecoveryPlan};
 use crate::{acceptor, shard};
 
@@ -317,8 +317,8 @@ async fn take_folder(path: &Path) -> Result<fs::LockedFile, StartError> {
 /// that, a crash can take all that was acknowledged in it. One that is there already may be an operator's, with an owner and a
 /// mode, so it is not made anew: a kill between a sync that fails here and what is undone for it is not outlived.
 async fn make_durable_folder(path: &Path) -> std::io::Result<()> {
-    if fs::exists(path.join(metadata::FILE_NAME)).await? {
-        // That file is written behind all that follows here.
+    if metadata::exists(path).await? {
+        // It is written behind all that follows here.
         return Ok(());
     }
     let made = fs::create_dir_all(path).await?;
@@ -384,7 +384,10 @@ async fn bring_up(
     let failed = |why| StartError::Recovery { path: data_dir.to_path_buf(), why };
     let shard_failed = |error: PeerError| failed(error.to_string());
 
-    let mut metadata = Metadata::load(data_dir).await.map_err(in_folder)?;
+    let ReadMetadata { mut metadata, damaged } = Metadata::load(data_dir).await.map_err(in_folder)?;
+    if let Some((path, reason)) = damaged {
+        tracing::warn!(path = %path.display(), reason, "a damaged copy: the other one is used, and both are written again");
+    }
     if metadata.epoch == 0 {
         // The folder is ours from here on: what a first start that ends early has left is not a stranger's.
         metadata.store(data_dir).await.map_err(in_folder)?;

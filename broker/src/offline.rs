@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ringlog_reactor::{CoreConfig, fs};
 use ringlog_storage::remove_topic;
 
-use crate::metadata::{FILE_NAME, Metadata, MetadataError};
+use crate::metadata::{self, Metadata, MetadataError};
 use crate::node::LOCK_NAME;
 
 /// Why a topic was not deleted.
@@ -41,12 +41,12 @@ pub fn delete_topic(data_dir: &Path, name: &str) -> Result<(), OfflineError> {
 }
 
 pub(crate) async fn delete(data_dir: &Path, name: &str) -> Result<(), OfflineError> {
-    if !fs::exists(data_dir.join(FILE_NAME)).await? {
+    if !metadata::exists(data_dir).await? {
         return Err(OfflineError::NoFolder(data_dir.to_path_buf()));
     }
     let lock = fs::lock(data_dir.join(LOCK_NAME))?;
     let _lock = lock.ok_or_else(|| OfflineError::InUse(data_dir.to_path_buf()))?;
-    let mut metadata = Metadata::load(data_dir).await?;
+    let mut metadata = Metadata::load(data_dir).await?.metadata;
     let at = metadata.topics.iter().position(|topic| topic.name == name);
     let topic = metadata.topics.remove(at.ok_or_else(|| OfflineError::Unknown(name.to_owned()))?);
     metadata.deleting.push(topic.clone());

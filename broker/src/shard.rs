@@ -288,7 +288,7 @@ async fn activate_when_told(
     let _ = done.send(Ok(())).await;
     if shard.controller.get().is_some() {
         let shard = shard.clone();
-        spawn(async move { shard.controller().finish_deletions().await }).detach();
+        spawn(async move { shard.controller().clean_up().await }).detach();
     }
     Some(shard)
 }

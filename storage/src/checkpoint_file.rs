@@ -17,7 +17,7 @@ use crate::format::FormatError;
 use crate::format::checkpoint::Checkpoint;
 use crate::layout;
 use crate::recovery::tried;
-use crate::reserve::Reserve;
+use crate::reserve::replace_copies;
 
 /// What the copies of a checkpoint say.
 pub(crate) struct ReadCheckpoint {
@@ -27,21 +27,10 @@ pub(crate) struct ReadCheckpoint {
     pub(crate) damaged: Vec<(PathBuf, String)>,
 }
 
-/// Replaces both copies, durably; each from a reserve of its own, where the disk is full. After an error each is the old or the new
-/// one.
+/// Replaces both copies, durably. After an error each is the old or the new one.
 pub(crate) async fn write(dir: &Path, checkpoint: &Checkpoint) -> io::Result<()> {
-    let bytes = checkpoint.encode();
     let copies = if mutant("checkpoint-copy-unwritten") { 1 } else { 2 };
-    let reserves = Reserve::both_of(dir);
-    for (path, reserve) in layout::checkpoint_files(dir).iter().zip(&reserves).take(copies) {
-        reserve.replace(path, &bytes).await?;
-    }
-    for reserve in &reserves {
-        if let Err(error) = reserve.fill(bytes.len()).await {
-            tracing::debug!(path = %reserve.path().display(), %error, "no space could be reserved");
-        }
-    }
-    Ok(())
+    replace_copies(dir, &layout::checkpoint_files(dir)[..copies], &checkpoint.encode()).await
 }
 
 /// Reads the checkpoint of a shard's journal.

@@ -170,7 +170,10 @@ impl StoreError {
 
     /// What is wrong with a file that could not be opened or read, which is then taken for damaged. It is no damage when nothing
     /// at all can be opened at the moment.
-    pub(crate) fn unreadable(
+    ///
+    /// # Errors
+    /// When there is no descriptor or no memory to open it.
+    pub fn unreadable(
         action: &'static str,
         path: impl Into<PathBuf>,
         error: io::Error,

@@ -133,6 +133,24 @@ pub async fn remove_topic(data_dir: &Path, name: &str, id: u64) -> Result<(), St
     absent_is_fine(fs::sync_dir(&topics).await).map_err(StoreError::io(SYNCING, topics))
 }
 
+/// Removes the folders of topics that were never made: a creation that ended early leaves an empty one. `is_known` is told the id in
+/// its name. What has something in it stays: the metadata may be an old copy.
+///
+/// # Errors
+/// When the folders cannot be listed, or an empty one cannot be removed.
+pub async fn remove_leftover_topics(
+    data_dir: &Path,
+    is_known: impl Fn(u64) -> bool,
+) -> Result<(), RecoveryError> {
+    for (path, entry) in list(&layout::topics_dir(data_dir)).await? {
+        if layout::topic_id(&entry.name).is_some_and(|id| !is_known(id)) {
+            reached("folder of a topic that was not made");
+            remove_if_empty(&path).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn remove_folder(dir: &Path) -> Result<(), StoreError> {
     absent_is_fine(fs::remove_dir_all(dir).await).map_err(StoreError::io("removing", dir))
 }

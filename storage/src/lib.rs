@@ -53,10 +53,13 @@ pub use config::{
     PartitionConfig, PartitionId, PartitionSpec, PreviousEpoch, StoreConfig, TimestampType, TopicAck,
 };
 pub use error::{AppendError, ReadError, RecoveryError, StoreError, StoreFailure};
-pub use folders::{keep_damaged_epoch, last_topic_id, make_topic, prepare_epoch, remove_epoch, remove_topic};
+pub use folders::{
+    keep_damaged_epoch, last_topic_id, make_topic, prepare_epoch, remove_epoch, remove_leftover_topics,
+    remove_topic,
+};
 pub use partition::{Partition, ReadBatches};
 pub use partition_folders::FolderTurn;
 pub use recovery::{Damage, Recovered, RecoverySummary, recover};
-pub use reserve::{Reserve, is_full};
+pub use reserve::{Reserve, is_full, replace_copies};
 pub use stats::StoreStats;
 pub use store::{Appended, CommitSeq, Health, Store};

@@ -24,15 +24,15 @@ pub struct Reserve {
 impl Reserve {
     /// The reserve that lies in `folder`, or will.
     pub fn of(folder: &Path) -> Reserve {
-        Reserve { path: folder.join(Self::NAME) }
+        Reserve { path: folder.join(Self::NAMES[0]) }
     }
 
-    /// The name of its file.
-    pub const NAME: &str = "reserve";
+    /// The names of the two reserves of a folder.
+    pub const NAMES: [&str; 2] = ["reserve", "reserve-2"];
 
     /// The two reserves of a folder with two copies of a file.
     pub(crate) fn both_of(folder: &Path) -> [Reserve; 2] {
-        [Reserve::of(folder), Reserve { path: folder.join("reserve-2") }]
+        Self::NAMES.map(|name| Reserve { path: folder.join(name) })
     }
 
     /// Where it lies.
@@ -115,6 +115,24 @@ impl Reserve {
             removed => removed,
         }
     }
+}
+
+/// Replaces the copies of a file in `folder`, durably: the second only when the first is on stable storage, so that a crash leaves at
+/// least one that is whole. Each from a reserve of its own, where the disk is full.
+///
+/// # Errors
+/// The first that is met; each copy is then the old or the new one.
+pub async fn replace_copies(folder: &Path, copies: &[PathBuf], contents: &[u8]) -> io::Result<()> {
+    let reserves = Reserve::both_of(folder);
+    for (path, reserve) in copies.iter().zip(&reserves) {
+        reserve.replace(path, contents).await?;
+    }
+    for reserve in &reserves {
+        if let Err(error) = reserve.fill(contents.len()).await {
+            tracing::debug!(path = %reserve.path().display(), %error, "no space could be reserved");
+        }
+    }
+    Ok(())
 }
 
 /// Whether an error says that the disk has no space.

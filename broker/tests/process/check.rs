@@ -88,14 +88,20 @@ fn damage_is_told_with_file_byte_and_offsets() {
 }
 
 #[test]
-fn a_damaged_metadata_file_is_damage_that_refuses_a_start() {
+fn damaged_metadata_is_damage_that_refuses_a_start_if_no_copy_is_sound() {
     let data = folder();
     filled(data.path()).stop_by("TERM");
-    let path = data.path().join("metadata");
-    let mut bytes = fs::read(&path).expect("a file");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&path, bytes).expect("written");
+    let damage = |name: &str| {
+        let path = data.path().join(name);
+        let mut bytes = fs::read(&path).expect("a file");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).expect("written");
+    };
+    damage("metadata");
+    let ran = check(data.path(), &[]).ok();
+    assert!(ran.text().contains("a start uses the other copy"), "{}", ran.text());
+    damage("metadata.copy");
     let ran = check(data.path(), &[]).code(1);
     assert!(ran.text().contains("a start refuses"), "{}", ran.text());
 }

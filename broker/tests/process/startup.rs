@@ -138,7 +138,7 @@ fn a_folder_of_a_newer_format_is_refused_and_not_touched() {
     let data = folder();
     Broker::start(data.path()).stop_by("TERM");
     let path = data.path().join("metadata");
-    let newer = fs::read_to_string(&path).expect("it is there").replacen("metadata 1 ", "metadata 99 ", 1);
+    let newer = fs::read_to_string(&path).expect("it is there").replacen("metadata 2 ", "metadata 99 ", 1);
     fs::write(&path, &newer).expect("it can be written");
     let refused = serve(&["--data", text(data.path())]).code(1);
     assert!(refused.stderr.contains("99") && refused.stderr.contains("newer"), "{}", refused.stderr);
@@ -146,17 +146,61 @@ fn a_folder_of_a_newer_format_is_refused_and_not_touched() {
 }
 
 #[test]
-fn a_damaged_metadata_file_is_refused_and_not_touched() {
+fn damaged_metadata_is_refused_and_not_touched_if_no_copy_is_sound() {
     let data = folder();
     Broker::start(data.path()).stop_by("TERM");
-    let path = data.path().join("metadata");
-    let mut damaged = fs::read(&path).expect("it is there");
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 1;
-    fs::write(&path, &damaged).expect("it can be written");
+    let damaged = ["metadata", "metadata.copy"].map(|name| {
+        let path = data.path().join(name);
+        let mut bytes = fs::read(&path).expect("it is there");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, &bytes).expect("it can be written");
+        (path, bytes)
+    });
     let refused = serve(&["--data", text(data.path())]).code(1);
     assert!(refused.stderr.contains("damaged"), "{}", refused.stderr);
-    assert_eq!(fs::read(&path).expect("it is there"), damaged);
+    for (path, bytes) in damaged {
+        assert_eq!(fs::read(&path).expect("it is there"), bytes);
+    }
+}
+
+#[test]
+fn a_copy_of_the_metadata_that_is_lost_costs_nothing() {
+    for name in ["metadata", "metadata.copy"] {
+        let data = folder();
+        let broker = Broker::start(data.path());
+        broker.create_topic("kept", 2);
+        broker.run_with_input(&["produce", "kept"], "a\n");
+        broker.stop_by("KILL");
+        let path = data.path().join(name);
+        fs::remove_file(&path).expect("it was there");
+        // What cannot be read is as good as lost.
+        fs::create_dir(&path).expect("made");
+        check_sound(data.path());
+        fs::remove_dir(&path).expect("it is empty");
+        let broker = Broker::start(data.path());
+        assert_eq!(broker.run(&["consume", "kept", "--until-end"]).text(), "a\n");
+        broker.stop_by("TERM");
+        assert!(path.is_file(), "both are written again");
+    }
+}
+
+fn check_sound(data: &std::path::Path) {
+    run(ringlog().args(["check", "--data"]).arg(data)).ok();
+}
+
+#[test]
+fn an_empty_folder_of_a_topic_that_was_never_made_is_removed() {
+    let data = folder();
+    Broker::start(data.path()).stop_by("KILL");
+    let topics = data.path().join("topics");
+    let (empty, other) = (topics.join("cut-off@7"), topics.join("of-an-old-copy@8"));
+    fs::create_dir(&empty).expect("made");
+    fs::create_dir_all(other.join("0")).expect("made");
+    let broker = Broker::start(data.path());
+    broker.create_topic("next", 1);
+    assert!(!empty.exists() && other.exists());
+    assert!(topics.join("next@9").exists(), "their ids are not used again");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use ringlog_reactor::fs::DirEntry;
 const SET_ASIDE: &str =
     "a start puts it aside and then removes it: what of it was acknowledged is in the journal";
 const LEFT_ALONE: &str = "a start leaves it alone";
+const LEFT_UNLESS_EMPTY: &str = "a start removes it if it is empty, and leaves it alone otherwise";
 
 /// Lists the folders of journals and topics.
 pub(super) async fn look(
@@ -70,7 +71,7 @@ async fn look_at_topics(
             continue;
         }
         if !topics.contains(topic.as_path()) {
-            report.note(topic, "a folder of no topic that the metadata knows", LEFT_ALONE);
+            report.note(topic, "a folder of no topic that the metadata knows", LEFT_UNLESS_EMPTY);
             continue;
         }
         for (partition, entry) in list_or_note(&topic, report).await? {

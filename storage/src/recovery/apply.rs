@@ -89,7 +89,9 @@ async fn apply_file(
 fn leave_unproven(FrameEntry { at, entry, .. }: &FrameEntry, frame: &mut [u8]) {
     let (front, rest) = frame[*at..].split_at_mut(ENVELOPE_BYTES);
     let prefix = rest.first_chunk().expect("the entry was decoded");
-    front.copy_from_slice(&Envelope::of(entry.id(), EntryKind::Unproven, entry.envelope.length, prefix).encode());
+    front.copy_from_slice(
+        &Envelope::of(entry.id(), EntryKind::Unproven, entry.envelope.length, prefix).encode(),
+    );
 }
 
 fn apply_entry(
