@@ -21,7 +21,7 @@ const QUEUED: usize = 64;
 /// Each worker's priority, as nice(2) counts: a core that wants a CPU gets it nine times as often.
 const NICE: i32 = 10;
 /// How long a result takes at most in a simulation, in microseconds.
-const SIMULATED_MICROS: u64 = 20_000;
+const SIMULATED_MICROS: u64 = 5_000;
 
 type Work = Box<dyn FnOnce() + Send>;
 

@@ -15,7 +15,7 @@ use crate::random::Dice;
 const SEGMENT_BYTES: u64 = 16 << 10;
 /// The largest value: a batch is not much longer.
 const VALUE_BYTES: u64 = 4 << 10;
-/// What is kept for a full disk: two files a shard and one for the metadata, with some room for the files themselves.
+/// What is kept for a full disk: two files a shard and two for the metadata, with some room for the files themselves.
 const RESERVE_BYTES: u64 = 144 << 10;
 
 /// Gives a plan a disk that becomes full.
@@ -49,7 +49,7 @@ pub fn make(plan: &mut Plan, dice: &mut Dice) {
         producer.records = (1 << 20) / producer.value_bytes;
     }
     let journals = shards as u64 * u64::from(plan.sizes.journal_files) * plan.sizes.journal_file_bytes;
-    let reserves = (2 * shards as u64 + 1) * RESERVE_BYTES;
+    let reserves = (2 * shards as u64 + 2) * RESERVE_BYTES;
     let kept: u64 = plan.topics.iter().map(kept).sum();
     let slack = dice.within(32..128) << 10;
     plan.disk = DiskPlan { capacity_bytes: Some(journals + reserves + kept + slack), ..DiskPlan::default() };
