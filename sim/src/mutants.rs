@@ -89,10 +89,11 @@ pub const MUTANTS: &[Mutant] = &[
         "the old journals go before the metadata names the new epoch",
         "1 acked",
     ),
-    mutant("damaged-journals-removed", "journals in which damage was found are removed", "6 recovery"),
+    mutant("damaged-journals-removed", "journals in which damage was found are removed", "6 recovery")
+        .found_by(Finder::Broker),
     // The journal.
     mutant("ack-before-sync", "a commit does not wait for stable storage", "1 acked"),
-    mutant("failed-write-acked", "a commit that failed counts as done", "1 acked"),
+    mutant("failed-write-acked", "a commit that failed counts as done", "1 acked").found_by(Finder::Storage),
     mutant("acked-out-of-order", "a frame is acknowledged before the frame before it is durable", "1 acked")
         .found_by(Finder::Storage),
     mutant(
@@ -137,7 +138,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("stopped-before-committed", "an orderly end does not wait for commits", "1 acked"),
     // Large batches past the journal.
     mutant("mark-before-sync", "a mark is put before what it tells of is synced", "1 acked"),
-    mutant("bypass-before-flush-is-synced", "a bypass begins before what was flushed is synced", "1 acked"),
+    mutant("bypass-before-flush-is-synced", "a bypass begins before what was flushed is synced", "1 acked")
+        .found_by(Finder::Storage),
     mutant("bypass-untold", "a small batch behind a mark hides that large ones are durable", "7 liveness")
         .found_by(Finder::Storage),
     mutant(

@@ -730,6 +730,42 @@ fn an_id_that_is_given_again_is_found() {
     assert!(found.is_err());
 }
 
+/// A journal is damaged between two lives. `prepare` has each world before it is played in.
+fn damage_a_journal(prepare: impl Fn(&Simulation)) {
+    let simulation = Simulation::new(41);
+    prepare(&simulation);
+    let disk = simulation.disk();
+    simulation.run(async {
+        let node = SimNode::start(1).await;
+        let mut client = WireClient::connect(node.address, None).await;
+        create_topic(&mut client, 1).await;
+        let handle = open(&mut client, 0).await;
+        for value in ["one", "two", "three"] {
+            client.try_send_batch(handle, batch_of(&[value])).await.unwrap();
+        }
+    });
+    assert!(disk.flip_bit("/data/journal/0000000001/shard-0/journal-0", 4096 + 50, 0));
+    let again = Simulation::with_disk(42, disk.clone());
+    prepare(&again);
+    again.run(async { SimNode::start(1).await.stop().await });
+    let is_kept = |path: &Path| path.starts_with("/data/journal/0000000001.damaged/shard-0");
+    assert!(disk.files().iter().any(|(path, _)| is_kept(path)), "{:?}", disk.files());
+}
+
+#[test]
+fn journals_in_which_damage_is_found_are_kept() {
+    damage_a_journal(|_| ());
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn a_start_that_removes_damaged_journals_is_found() {
+    let found = std::panic::catch_unwind(|| {
+        damage_a_journal(|simulation| simulation.set_mutant(Some("damaged-journals-removed")));
+    });
+    assert!(found.is_err());
+}
+
 #[test]
 fn old_metadata_is_refused_if_both_copies_are_and_the_newest_one_starts() {
     let simulation = Simulation::new(21);

@@ -9,21 +9,24 @@ use super::facts::Facts;
 use crate::history::{Event, History, Nanos, Place, SegmentGone, Trust};
 use crate::invariant::{Invariant, Violation};
 
+/// How soon after a start what an earlier life has let go is removed, in nanoseconds: in the first round of retention.
+const LEFTOVERS_WITHIN: Nanos = 25_000_000_000;
+
 pub fn check(history: &History, facts: &Facts<'_>) -> Result<(), Violation> {
     if history.trust() != Trust::Sound {
         return Ok(());
     }
     begins_with_a_segment(facts)?;
-    let mut times = None;
+    let (mut times, mut judged_from) = (None, 0);
     for (at, event) in history.events() {
-        // What retention let go in one life may be removed in the next, beside files of which a power failure has taken the end:
-        // what was left when it was decided is known only in the first life.
-        if matches!(event, Event::Down { .. }) {
-            break;
-        }
-        let Event::SegmentGone(gone) = event else { continue };
-        if facts.is_clear(gone.place.topic, *at) {
-            may_go(facts, times.get_or_insert_with(|| times_of(facts)), *at, gone)?;
+        match event {
+            // What retention let go in one life may be removed in the next, beside files of which a power failure has taken the end.
+            Event::Up { .. } if judged_from > 0 => judged_from = at + LEFTOVERS_WITHIN,
+            Event::Up { .. } => judged_from = *at,
+            Event::SegmentGone(gone) if *at >= judged_from && facts.is_clear(gone.place.topic, *at) => {
+                may_go(facts, times.get_or_insert_with(|| times_of(facts)), *at, gone)?;
+            }
+            _ => {}
         }
     }
     Ok(())

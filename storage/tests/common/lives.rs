@@ -338,7 +338,7 @@ async fn live(run: &Run, seed: u64, stats: &Cell<StoreStats>) {
         .map(|number| spawn(consume(Rc::clone(&started), Rc::clone(&run.world), number)))
         .collect();
     // Many keep two commits under way, most of the time.
-    let count = [4, 20][dice.below(2) as usize];
+    let count = [8, 48][dice.below(2) as usize];
     let producers: Vec<_> = (0..count)
         .map(|_| {
             let (started, world) = (Rc::clone(&started), Rc::clone(&run.world));
@@ -439,9 +439,9 @@ impl Run {
         for spec in &mut self.broker.borrow_mut().specs {
             std::rc::Rc::make_mut(&mut spec.config).segment_bytes = segment_bytes;
         }
-        let (acks, moves) = match dice.below(3) {
-            0 => (None, None),
-            1 => (Some(1 + dice.below(200)), None),
+        let (acks, moves) = match dice.below(6) {
+            0..3 => (None, None),
+            3 => (Some(1 + dice.below(200)), None),
             _ => (None, Some(1 + dice.below(200))),
         };
         let more = Duration::from_micros([0, dice.below(100)][dice.below(2) as usize]);
