@@ -37,7 +37,7 @@ const OFTEN: &[&str] = &[
     "checkpoint made",
     "journal file recycled",
     "journal file taken over",
-    "commit waits for a journal file",
+    "append waits for a journal file",
     "bypass begun",
     "mark put",
     "mark followed",

@@ -307,6 +307,7 @@ pub(crate) async fn make_files(inner: Rc<Inner>, from: u32) {
             Ok(file) => {
                 count(&inner.shared.counters.journal_files_made);
                 inner.files.add(file);
+                inner.room.notify_all();
                 number += 1;
             }
             Err(error) if error.can_be_waited_out() => {
@@ -363,7 +364,7 @@ impl Store {
             if self.inner.journal.borrow().is_idle() && !bypassing {
                 return Ok(());
             }
-            if (self.inner.waits_for_file.get() || bypassing) && self.health() == Health::DiskFull {
+            if bypassing && self.health() == Health::DiskFull {
                 return Err(StoreError::DiskFull);
             }
             committed.await;

@@ -25,10 +25,8 @@ pub(crate) async fn run(inner: Rc<Inner>) {
             pause(&inner, wake).await;
             continue;
         };
-        match place(&inner, &frame).await {
-            Ok(place) => spawn(commit(Rc::clone(&inner), frame, place)).detach(),
-            Err(reason) => inner.fail(reason),
-        }
+        let place = place(&inner, &frame);
+        spawn(commit(Rc::clone(&inner), frame, place)).detach();
     }
 }
 
@@ -82,31 +80,17 @@ fn settle(inner: &Inner) {
     }
 }
 
-/// The place of the frame in the journal, waiting for a free file if it must.
-async fn place(inner: &Inner, frame: &SealedFrame) -> Result<Place, String> {
-    loop {
-        if let Some(failure) = inner.failure() {
-            return Err(failure.0);
-        }
-        let freed = inner.files.freed();
-        if let Some(place) = inner.files.place(frame.bytes, frame.sequence) {
-            if place.switched {
-                inner.request_checkpoint();
-            }
-            inner.waits_for_file.set(false);
-            if place.recycled {
-                reached("journal file recycled");
-                count(&inner.shared.counters.recycles);
-            }
-            return Ok(place);
-        }
-        reached("commit waits for a journal file");
-        inner.waits_for_file.set(true);
-        // A shutdown looks at this, too.
-        inner.committed.notify_all();
+/// The place of the frame in the journal.
+fn place(inner: &Inner, frame: &SealedFrame) -> Place {
+    let place = inner.files.place(frame.bytes, frame.sequence);
+    if place.switched {
         inner.request_checkpoint();
-        freed.await;
     }
+    if place.recycled {
+        reached("journal file recycled");
+        count(&inner.shared.counters.recycles);
+    }
+    place
 }
 
 /// Puts a partition with a lot unflushed into the flusher's queue.

@@ -19,6 +19,7 @@ use crate::config::TopicAck;
 use crate::entry;
 use crate::format::envelope::{ENVELOPE_BYTES, EntryKind};
 use crate::format::frame::{self, Chain, JournalIdentity};
+use crate::journal_files::JournalFiles;
 use crate::limits::{
     CHUNK_BYTES, FRAME_OVERHEAD, LAZY_COMMIT_BYTES, MAX_COMMITS_IN_FLIGHT, MAX_QUEUED_FRAMES, round_up,
 };
@@ -53,6 +54,8 @@ struct OpenFrame {
     bytes: usize,
     chain: Chain,
     touched: Vec<Touched>,
+    /// It has a place in the journal's files up to this length.
+    most_bytes: usize,
     /// Somebody waits for it to be durable.
     urgent: bool,
 }
@@ -98,6 +101,8 @@ pub(crate) enum NoRoom {
     Memory,
     /// Too many frames wait to be written.
     Queue,
+    /// The files of the journal have no place for another frame.
+    Files,
 }
 
 impl Journal {
@@ -138,30 +143,34 @@ impl Journal {
     }
 
     /// Makes room for `need` bytes of entries or marks in an open frame. Returns how many chunks were evicted for it.
-    pub(crate) fn make_room(&mut self, need: usize) -> Result<u64, NoRoom> {
-        if self.open.as_ref().is_some_and(|open| self.fits(open.bytes, need)) {
+    pub(crate) fn make_room(&mut self, need: usize, files: &JournalFiles) -> Result<u64, NoRoom> {
+        if self.open.as_ref().is_some_and(|open| self.fits(open, need)) {
             return Ok(0);
         }
         if self.sealed.len() >= MAX_QUEUED_FRAMES {
             return Err(NoRoom::Queue);
         }
         self.seal();
-        let mut evicted = 0;
-        if round_up(FRAME_OVERHEAD + need) > self.memory.spare() {
-            evicted = self.memory.open_chunk(round_up(FRAME_OVERHEAD + need)).map_err(|_| NoRoom::Memory)?;
+        let (frame, mut evicted) = (round_up(FRAME_OVERHEAD + need), 0);
+        let most_bytes = files.room_behind(self.sealed.iter().map(|frame| frame.bytes));
+        if frame > most_bytes {
+            return Err(NoRoom::Files);
         }
-        self.open_frame();
+        if frame > self.memory.spare() {
+            evicted = self.memory.open_chunk(frame).map_err(|_| NoRoom::Memory)?;
+        }
+        self.open_frame(most_bytes);
         Ok(evicted)
     }
 
-    /// Whether an entry of `need` bytes fits a frame of which `used` bytes are written, in its chunk and in its file.
-    fn fits(&self, used: usize, need: usize) -> bool {
-        let grown = round_up(used + need + frame::END_BYTES);
-        let limit = self.max_frame_bytes.min(CHUNK_BYTES);
-        grown <= limit && grown - used <= self.memory.spare()
+    /// Whether an entry of `need` bytes fits the open frame, in its chunk and in its file.
+    fn fits(&self, open: &OpenFrame, need: usize) -> bool {
+        let grown = round_up(open.bytes + need + frame::END_BYTES);
+        let limit = self.max_frame_bytes.min(CHUNK_BYTES).min(open.most_bytes);
+        grown <= limit && grown - open.bytes <= self.memory.spare()
     }
 
-    fn open_frame(&mut self) {
+    fn open_frame(&mut self, most_bytes: usize) {
         let sequence = self.next;
         self.next += 1;
         self.memory.tail().put_bytes(0, frame::HEADER_BYTES);
@@ -172,6 +181,7 @@ impl Journal {
             pieces: Vec::new(),
             chain: self.identity.chain(sequence),
             touched: Vec::new(),
+            most_bytes,
             urgent: false,
         });
     }

@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - A file is free only when every frame in it is below the last checkpoint's `journal_from`.
+//! - A frame is opened only if there is a place for it: what was taken needs no space on the disk any more to become durable.
 //! - Frames go into one file after another; a frame never crosses a file's end, and no block is written twice between two
 //!   checkpoints that free its file.
 //! - A file is made under another name, filled with zeros and synced before it gets its own: writing into it later changes
@@ -15,7 +16,6 @@ use std::rc::Rc;
 use bytes::{BufMut, Bytes};
 use ringlog_reactor::fs::{self, File, OpenOptions, Sync};
 use ringlog_reactor::sim::mutant;
-use ringlog_reactor::{Notified, Notify};
 
 use crate::CommitSeq;
 use crate::error::{SYNCING, StoreError};
@@ -50,7 +50,6 @@ struct State {
 pub(crate) struct JournalFiles {
     file_bytes: u64,
     state: RefCell<State>,
-    freed: Notify,
 }
 
 /// Where a frame is to be written.
@@ -65,27 +64,33 @@ pub(crate) struct Place {
 
 impl JournalFiles {
     pub(crate) fn new(file_bytes: u64) -> JournalFiles {
-        JournalFiles { file_bytes, state: RefCell::default(), freed: Notify::new() }
+        JournalFiles { file_bytes, state: RefCell::default() }
     }
 
     /// Adds a file without needed frames.
     pub(crate) fn add(&self, file: JournalFile) {
         self.state.borrow_mut().free.push_back(file);
-        self.freed.notify_all();
     }
 
-    /// Resolves when a file was added or freed after this call.
-    pub(crate) fn freed(&self) -> Notified {
-        self.freed.notified()
+    /// The longest frame that has a place, if frames of these lengths get theirs first.
+    pub(crate) fn room_behind(&self, waiting: impl Iterator<Item = usize>) -> usize {
+        let state = self.state.borrow();
+        let mut free = state.free.len();
+        let mut position = state.active.as_ref().map_or(self.file_bytes, |active| active.position);
+        for len in waiting {
+            if position + len as u64 > self.file_bytes {
+                let Some(left) = free.checked_sub(1) else { return 0 };
+                (free, position) = (left, BLOCK_BYTES as u64);
+            }
+            position += len as u64;
+        }
+        let room = if free > 0 { self.file_bytes - BLOCK_BYTES as u64 } else { self.file_bytes - position };
+        room as usize
     }
 
-    /// Wakes those who wait for a file, to look around.
-    pub(crate) fn wake(&self) {
-        self.freed.notify_all();
-    }
-
-    /// The place of frame `sequence`, of `len` bytes; the one before it has had its own. None while no file is free.
-    pub(crate) fn place(&self, len: usize, sequence: CommitSeq) -> Option<Place> {
+    /// The place of frame `sequence`, of `len` bytes; the one before it has had its own. There is one: see
+    /// [`room_behind`](JournalFiles::room_behind).
+    pub(crate) fn place(&self, len: usize, sequence: CommitSeq) -> Place {
         let len = len as u64;
         assert!(BLOCK_BYTES as u64 + len <= self.file_bytes, "appends that fit no file are refused");
         let mut state = self.state.borrow_mut();
@@ -98,7 +103,7 @@ impl JournalFiles {
         }
         let mut recycled = false;
         if state.active.is_none() {
-            let file = state.free.pop_front()?;
+            let file = state.free.pop_front().expect("a frame is opened only if it has a place");
             recycled = file.used;
             state.active = Some(Active { file, position: BLOCK_BYTES as u64 });
         }
@@ -109,7 +114,7 @@ impl JournalFiles {
         if mutant("rewrite-acked-block") && len > BLOCK_BYTES as u64 {
             active.position -= BLOCK_BYTES as u64;
         }
-        Some(place)
+        place
     }
 
     /// Whether the file in use is the last: once it is full, the next frame waits for a checkpoint.
@@ -123,8 +128,6 @@ impl JournalFiles {
         while let Some(full) = state.full.pop_front_if(|full| full.last <= upto) {
             state.free.push_back(JournalFile { used: true, ..full.file });
         }
-        drop(state);
-        self.freed.notify_all();
     }
 }
 

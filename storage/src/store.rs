@@ -99,8 +99,6 @@ pub(crate) struct Inner {
     pub(crate) bypassed_since_checkpoint: Cell<u64>,
     /// Partitions of which something that went past the journal has become durable.
     bypassed: RefCell<Vec<Rc<Partition>>>,
-    /// The next commit waits for a journal file.
-    pub(crate) waits_for_file: Cell<bool>,
     /// Appends are refused from now on.
     pub(crate) closing: Cell<bool>,
     /// The tasks end.
@@ -137,7 +135,6 @@ impl Inner {
             bypassing: Cell::new(0),
             bypassed_since_checkpoint: Cell::new(0),
             bypassed: RefCell::default(),
-            waits_for_file: Cell::new(false),
             closing: Cell::new(false),
             closed: Cell::new(false),
         }
@@ -165,7 +162,6 @@ impl Inner {
         for notify in [&self.committed, &self.room, &self.commit_wake, &self.flush_wake] {
             notify.notify_all();
         }
-        self.files.wake();
     }
 
     pub(crate) fn set_disk_full(&self, full: bool) {
@@ -226,7 +222,7 @@ impl Inner {
     }
 
     pub(crate) fn make_room(&self, need: usize) -> Result<(), AppendError> {
-        let room = self.journal.borrow_mut().make_room(need);
+        let room = self.journal.borrow_mut().make_room(need, &self.files);
         match room {
             Ok(evicted) => {
                 add(&self.shared.counters.evictions, evicted);
@@ -235,7 +231,10 @@ impl Inner {
             Err(reason) => {
                 reached("append waits for room");
                 count(&self.shared.counters.refused_full);
-                if matches!(reason, NoRoom::Memory) {
+                if matches!(reason, NoRoom::Files) {
+                    reached("append waits for a journal file");
+                }
+                if !matches!(reason, NoRoom::Queue) {
                     self.request_checkpoint();
                 }
                 // What was open is sealed now, and must be committed for room to come.

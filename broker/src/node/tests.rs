@@ -38,10 +38,14 @@ pub(super) struct SimNode {
 
 impl SimNode {
     pub(super) async fn start(shards: usize) -> SimNode {
+        SimNode::start_as(config(), shards).await
+    }
+
+    async fn start_as(config: BrokerConfig, shards: usize) -> SimNode {
         let (ready, started) = mailbox::channel(1);
         let (stop, stopped) = mailbox::channel::<()>(1);
         let running = spawn(serve(
-            config(),
+            config,
             shards,
             move |summary| assert!(ready.try_send(summary.address).is_ok()),
             async move {
@@ -293,6 +297,44 @@ fn a_full_disk_refuses_produces_serves_reads_and_recovers_by_itself() {
         drop(client);
         node.stop().await;
     });
+}
+
+#[test]
+fn every_produce_is_answered_while_the_disk_is_full() {
+    for seed in 0..10 {
+        let simulation = Simulation::new(seed);
+        let disk = simulation.disk();
+        simulation.run(async {
+            let small =
+                StorageSizes { journal_file_bytes: 64 << 10, journal_files: 2, ..StorageSizes::default() };
+            let node = SimNode::start_as(BrokerConfig { storage: small, ..config() }, 1).await;
+            let mut client = WireClient::connect(node.address, None).await;
+            create_topic(&mut client, 1).await;
+            let handle = open(&mut client, 0).await;
+            sleep(Duration::from_secs(1)).await;
+            disk.set_full(true);
+            // More than the journal has room for, and none of them waits for the one before it.
+            let batch = batch_of(&[&"y".repeat(6 << 10)]);
+            let asked = 100;
+            for request in 0..asked {
+                client.send_raw(produce_frame(1 + request, handle, &batch).into()).await.unwrap();
+            }
+            let (mut acked, mut refused) = (0, 0);
+            for _ in 0..asked {
+                let answer = timeout(Duration::from_secs(20), client.next_frame()).await.expect("an answer");
+                match answer.header.kind {
+                    Kind::Produced => acked += 1,
+                    _ => {
+                        assert_eq!(answer.error().error_code(), ErrorCode::DiskFull);
+                        refused += 1;
+                    }
+                }
+            }
+            assert!(acked > 0 && refused > 0, "{acked} acknowledged, {refused} refused");
+            let (_, fetched): (_, Fetched) = client.ask(Kind::Fetch, handle, &fetch_from(acked - 1)).await;
+            assert_eq!(fetched.high_watermark, acked);
+        });
+    }
 }
 
 #[test]

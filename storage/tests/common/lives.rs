@@ -107,6 +107,8 @@ impl Seen {
 pub fn sim_broker() -> Broker {
     let mut broker = Broker::new(Path::new(DATA), PARTITIONS);
     broker.journal_file_bytes = 96 << 10;
+    // Enough that appends seldom wait for one: then two frames are under way most of the time.
+    broker.journal_files = 6;
     broker.tail_bytes = 2 << 20;
     broker.bypass_bytes = BYPASS_BYTES;
     broker.specs[IN_MEMORY as usize] = spec(IN_MEMORY, in_memory());
@@ -168,7 +170,9 @@ async fn append(store: &Store, partition: &Rc<Partition>, batch: &[u8], copied: 
         };
         match appended {
             Ok(appended) => return Some(appended),
-            Err(AppendError::Full | AppendError::DiskFull) => room.await,
+            Err(AppendError::Full | AppendError::DiskFull) => {
+                timeout(TOLD_WITHIN, room).await.expect("there is room again in time");
+            }
             Err(AppendError::Failed(_)) => return None,
             Err(error) => panic!("append failed: {error}"),
         }

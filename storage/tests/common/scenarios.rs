@@ -84,7 +84,17 @@ pub fn longest_journaled_batches(seed: u64, prepare: &dyn Fn(&Simulation)) {
         let (store, partition) = started.partition(0);
         for bytes in [limit - 1, limit, limit + 1, 200] {
             let next = batch_of(bytes);
-            let refused = store.append(&partition, &next).err();
+            // A file holds one such frame: the next waits until another was made, or is free again.
+            let taken = async {
+                loop {
+                    let room = store.room();
+                    match store.append(&partition, &next) {
+                        Err(AppendError::Full) => room.await,
+                        done => return done.err(),
+                    }
+                }
+            };
+            let refused = timeout(Duration::from_secs(60), taken).await.expect("a file becomes free");
             if bytes > limit {
                 let expected = AppendError::TooLarge { bytes, limit };
                 assert_eq!(refused.map(|error| error.to_string()), Some(expected.to_string()));
