@@ -71,6 +71,15 @@ impl Server {
         }
     }
 
+    /// Ends it by SIGTERM, and waits for its orderly end.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        match self.child.wait()? {
+            status if status.success() => Ok(()),
+            status => Err(format!("a server under measurement did not stop in order ({status})").into()),
+        }
+    }
+
     /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id()

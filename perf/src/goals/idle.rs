@@ -1,11 +1,9 @@
 //! Goal 11: what a broker costs that nobody talks to.
 
-use super::case::Limit;
-use super::rounds::{Verdict, printed};
+use super::rounds::Verdict;
 use super::world::World;
 use crate::Failure;
 use crate::process::Server;
-use crate::stats::{interval, median};
 
 /// Less than this is 0 %: one tick of the clock that counts it, in a few seconds.
 const ZERO_PERCENT: f64 = 0.5;
@@ -25,22 +23,8 @@ pub fn measure(world: &World) -> Result<Vec<Verdict>, Failure> {
     let used = (broker.cpu_seconds()? - before) / world.scale.idle.as_secs_f64() * 100.0;
     let resident = broker.resident_bytes()? as f64 / f64::from(1 << 20);
     Ok(vec![
-        verdict("idle broker, CPU, %", ZERO_PERCENT, &[used]),
-        verdict("idle broker, resident, MiB", 64.0, &[resident]),
-        verdict("start to first accept, ms", 100.0, &starts),
+        Verdict::at_most(11, "idle broker, CPU, %", ZERO_PERCENT, &[used]),
+        Verdict::at_most(11, "idle broker, resident, MiB", 64.0, &[resident]),
+        Verdict::at_most(11, "start to first accept, ms", 100.0, &starts),
     ])
-}
-
-fn verdict(what: &'static str, limit: f64, measured: &[f64]) -> Verdict {
-    let limit = Limit::AtMost(limit);
-    Verdict {
-        goal: 11,
-        what,
-        limit: printed(limit),
-        measured: median(measured),
-        interval: interval(measured),
-        noise: None,
-        met: limit.is_met(median(measured)),
-        note: String::new(),
-    }
 }

@@ -4,6 +4,7 @@ mod acks;
 mod bulk;
 mod case;
 mod cpu;
+mod full_node;
 mod idle;
 mod load;
 mod partitions;
@@ -36,8 +37,8 @@ pub struct Options {
     /// Folder on the disk to measure; a temporary folder is made in it and removed
     #[arg(long, default_value = ".", value_name = "DIR")]
     dir: PathBuf,
-    /// Only these goals, 1 to 11; 0 stands for the 32 producers beside the table
-    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=11))]
+    /// Only these goals, 1 to 11 and 17; 0 stands for the 32 producers beside the table
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = parse_goal)]
     goal: Vec<u32>,
     /// Rounds of A B B A: twice as many pairs [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -104,8 +105,16 @@ const CASES: &[(&[u32], Start)] = &[
     (&[8], |world| Ok(Box::new(bulk::MemoryBulkCase::start(world)?))),
     (&[9], |world| Ok(Box::new(bulk::DiskBulkCase::start(world)?))),
     (&[10], |world| Ok(Box::new(acks::DeliveryCase::start(world)?))),
+    (&[17], |world| Ok(Box::new(partitions::FullNodeCase::start(world)?))),
     (&[0], |world| Ok(Box::new(producers::ProducersCase::start(world)?))),
 ];
+
+fn parse_goal(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(goal @ (0..=11 | 17)) => Ok(goal),
+        _ => Err("goals are 0 to 11, and 17".to_owned()),
+    }
+}
 
 /// Measures, prints the table, and appends the results.
 pub fn run(options: &Options) -> Result<(), Failure> {
@@ -139,6 +148,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if options.wants(&[11]) {
         progress("goal 11: watching an idle broker");
         others = idle::measure(&world)?;
+    }
+    if options.wants(&[17]) {
+        progress("goal 17: starting a node with many partitions again and again");
+        others.extend(full_node::measure(&world)?);
     }
     progress("");
     print(&outcomes, &others);

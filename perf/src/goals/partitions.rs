@@ -1,8 +1,9 @@
-//! Goal 4: a thousand partitions against one.
+//! Goal 4: a thousand partitions against one. Goal 17: a thousand beside a hundred thousand.
 
 use ringlog_protocol::Ack;
 
 use super::case::{Case, Limit, Row, Sample};
+use super::full_node::make_idle_topics;
 use super::load::{IN_FLIGHT, closed_loop, open_loop, run_open, saturation};
 use super::world::World;
 use crate::Failure;
@@ -16,6 +17,13 @@ pub struct PartitionsCase<'a> {
     world: &'a World,
     one: Side,
     many: Side,
+}
+
+/// Goal 17: a thousand partitions of a hundred thousand, against a thousand that are all there is.
+pub struct FullNodeCase<'a> {
+    world: &'a World,
+    few: Side,
+    full: Side,
 }
 
 /// At the same open-loop rate: a generator that was late spoils this, and not what the closed loop gave.
@@ -34,7 +42,7 @@ struct Side {
 impl<'a> PartitionsCase<'a> {
     /// Starts both brokers.
     pub fn start(world: &'a World) -> Result<Self, Failure> {
-        let (one, many) = (Side::start(world, 1)?, Side::start(world, world.scale.partitions)?);
+        let (one, many) = (Side::start(world, 1, 0)?, Side::start(world, world.scale.partitions, 0)?);
         Ok(PartitionsCase { world, one, many })
     }
 }
@@ -42,7 +50,7 @@ impl<'a> PartitionsCase<'a> {
 impl PartitionsAtRateCase {
     /// Starts both brokers, for half of what one partition takes at most.
     pub fn start(world: &World) -> Result<Self, Failure> {
-        let (mut one, many) = (Side::start(world, 1)?, Side::start(world, world.scale.partitions)?);
+        let (mut one, many) = (Side::start(world, 1, 0)?, Side::start(world, world.scale.partitions, 0)?);
         let rate = saturation(world, &mut one.producer)? / 2.0;
         let plan = |side: &Side, partitions| open_loop(world, &side.broker, TOPIC, partitions, rate);
         Ok(PartitionsAtRateCase {
@@ -53,10 +61,21 @@ impl PartitionsAtRateCase {
     }
 }
 
+impl<'a> FullNodeCase<'a> {
+    /// Starts both brokers.
+    pub fn start(world: &'a World) -> Result<Self, Failure> {
+        let busy = world.scale.partitions;
+        let (few, full) =
+            (Side::start(world, busy, 0)?, Side::start(world, busy, world.scale.idle_partitions)?);
+        Ok(FullNodeCase { world, few, full })
+    }
+}
+
 impl Side {
-    fn start(world: &World, partitions: u32) -> Result<Side, Failure> {
+    fn start(world: &World, partitions: u32, idle: u32) -> Result<Side, Failure> {
         let broker = world.broker()?;
         let mut connection = Connection::open(broker.address)?;
+        make_idle_topics(&mut connection, idle)?;
         connection.create_topic(TOPIC, partitions, Ack::Disk)?;
         let handles = (0..partitions)
             .map(|partition| connection.open_partition(TOPIC, partition))
@@ -85,6 +104,29 @@ impl Case for PartitionsCase<'_> {
 
     fn subject(&mut self) -> Result<Sample, Failure> {
         Ok(Sample::of([("1,000 partitions, acks/s", closed_loop(self.world, &mut self.many.producer)?.0)]))
+    }
+
+    fn needs_steady_disk(&self) -> bool {
+        true
+    }
+}
+
+impl Case for FullNodeCase<'_> {
+    fn rows(&self) -> Vec<Row> {
+        vec![Row {
+            goal: 17,
+            what: "1,000 partitions of 100,000 / 1,000, ack disk, acks/s",
+            limit: Limit::AtLeast(0.8),
+            ratio: |few, full| full.get("1,000 of 100,000, acks/s") / few.get("1,000 of 1,000, acks/s"),
+        }]
+    }
+
+    fn reference(&mut self) -> Result<Sample, Failure> {
+        Ok(Sample::of([("1,000 of 1,000, acks/s", closed_loop(self.world, &mut self.few.producer)?.0)]))
+    }
+
+    fn subject(&mut self) -> Result<Sample, Failure> {
+        Ok(Sample::of([("1,000 of 100,000, acks/s", closed_loop(self.world, &mut self.full.producer)?.0)]))
     }
 
     fn needs_steady_disk(&self) -> bool {

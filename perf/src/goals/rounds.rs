@@ -51,6 +51,23 @@ pub struct Verdict {
     pub note: String,
 }
 
+impl Verdict {
+    /// Of something that was measured by itself, without a reference: its median must not be more than `limit`.
+    pub fn at_most(goal: u32, what: &'static str, limit: f64, measured: &[f64]) -> Verdict {
+        let limit = Limit::AtMost(limit);
+        Verdict {
+            goal,
+            what,
+            limit: printed(limit),
+            measured: median(measured),
+            interval: interval(measured),
+            noise: None,
+            met: limit.is_met(median(measured)),
+            note: String::new(),
+        }
+    }
+}
+
 /// All that was measured of one case.
 #[derive(Serialize)]
 pub struct Outcome {
@@ -139,7 +156,7 @@ fn noise_of(noise: &[(Sample, Sample)]) -> Vec<f64> {
 }
 
 /// A limit as the table shows it.
-pub fn printed(limit: Limit) -> String {
+fn printed(limit: Limit) -> String {
     match limit {
         Limit::AtMost(limit) => format!("≤ {limit:.2}"),
         Limit::AtLeast(limit) => format!("≥ {limit:.2}"),

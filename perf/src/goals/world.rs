@@ -26,6 +26,8 @@ pub struct Scale {
     pub memory_bytes: usize,
     /// Partitions of the measurements with many.
     pub partitions: u32,
+    /// Partitions beside them that nobody uses; with them as many as a node takes.
+    pub idle_partitions: u32,
     /// To watch an idle broker.
     pub idle: Duration,
 }
@@ -40,6 +42,7 @@ impl Scale {
         bulk_bytes: 512 << 20,
         memory_bytes: 64 << 20,
         partitions: 1000,
+        idle_partitions: 99_000,
         idle: Duration::from_secs(10),
     };
 
@@ -56,6 +59,7 @@ impl Scale {
         bulk_bytes: 8 << 20,
         memory_bytes: 4 << 20,
         partitions: 20,
+        idle_partitions: 200,
         idle: Duration::from_millis(50),
     };
 }
