@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use ringlog_reactor::net::Listener;
 use ringlog_reactor::sim::mutant;
-use ringlog_reactor::{CoreConfig, CoreThread, fs, launch, mailbox, now, probe, signal, sleep, spawn};
+use ringlog_reactor::{
+    CoreConfig, CoreThread, fs, launch, mailbox, memory, now, probe, signal, sleep, spawn,
+};
 use ringlog_storage::{
     Damage, FolderTurn, PreviousEpoch, RecoverySummary, keep_damaged_epoch, last_topic_id, prepare_epoch,
     remove_epoch,
@@ -430,6 +432,8 @@ async fn bring_up(
         };
         dropped.map_err(|error| failed(error.to_string()))?;
     }
+    // Recovery held more for each partition than a partition takes.
+    memory::give_back_freed();
     Ok((metadata, recovery))
 }
 

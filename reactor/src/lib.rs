@@ -42,6 +42,7 @@ mod executor;
 pub mod fs;
 mod lines;
 pub mod mailbox;
+pub mod memory;
 pub mod net;
 mod notify;
 mod op;
