@@ -27,7 +27,43 @@ pub(crate) fn put_i32(out: &mut BytesMut, value: i32) {
 }
 
 /// Takes a number of at most ten bytes and 64 bits off the front; `None` if there is none.
+#[inline]
 pub(super) fn take_i64(bytes: &mut &[u8]) -> Option<i64> {
+    match take_short(bytes) {
+        Some(value) => Some(i64::from(value)),
+        None => take_long(bytes),
+    }
+}
+
+/// A number of one or two bytes, as most are.
+#[inline(always)]
+fn take_short(bytes: &mut &[u8]) -> Option<i32> {
+    match **bytes {
+        [first, ref rest @ ..] if first < 0x80 => {
+            *bytes = rest;
+            Some(short(u16::from(first)))
+        }
+        [first, second, ref rest @ ..] if second < 0x80 => {
+            *bytes = rest;
+            Some(of_two(first, second))
+        }
+        _ => None,
+    }
+}
+
+/// The number that two bytes are.
+#[inline(always)]
+pub(super) const fn of_two(first: u8, second: u8) -> i32 {
+    short(first as u16 & 0x7f | (second as u16) << 7)
+}
+
+/// The number that [`zigzag`] made this of.
+#[inline(always)]
+pub(super) const fn short(value: u16) -> i32 {
+    (value >> 1) as i32 ^ -((value & 1) as i32)
+}
+
+fn take_long(bytes: &mut &[u8]) -> Option<i64> {
     let mut value = 0_u64;
     for (i, byte) in bytes.iter().copied().enumerate().take(10) {
         // The tenth byte has room for one bit.
@@ -44,9 +80,17 @@ pub(super) fn take_i64(bytes: &mut &[u8]) -> Option<i64> {
 }
 
 /// As [`take_i64`], for a number that must fit in 32 bits.
+#[inline]
 pub(super) fn take_i32(bytes: &mut &[u8]) -> Option<i32> {
+    match take_short(bytes) {
+        Some(value) => Some(value),
+        None => take_long_i32(bytes),
+    }
+}
+
+fn take_long_i32(bytes: &mut &[u8]) -> Option<i32> {
     let mut rest = *bytes;
-    let value = take_i64(&mut rest)?;
+    let value = take_long(&mut rest)?;
     // Five bytes hold 32 bits; more are padding that no writer makes.
     if bytes.len() - rest.len() > 5 {
         return None;

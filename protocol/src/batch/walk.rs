@@ -7,7 +7,7 @@
 //! allocates nothing.
 
 use super::header::{BatchHeader, NO_TIMESTAMP};
-use super::varint::zigzag_to_i64;
+use super::varint::{self, zigzag_to_i64};
 use crate::limits::{MAX_UNPACKED_BYTES, UNPACKED_HEADER_BYTES, UNPACKED_NAME_FACTOR, UNPACKED_RECORD_BYTES};
 
 /// What is wrong with one record.
@@ -278,24 +278,32 @@ fn varint(source: &mut impl Source) -> Option<i32> {
 #[inline(always)]
 fn varint_after(first: u8, source: &mut impl Source) -> Option<i32> {
     if first < 0x80 {
-        return Some(i32::from(first >> 1) ^ -i32::from(first & 1));
+        return Some(varint::short(u16::from(first)));
     }
-    i32::try_from(number_after(first, source, 5)?).ok()
+    let second = source.byte()?;
+    if second < 0x80 {
+        return Some(varint::of_two(first, second));
+    }
+    i32::try_from(number_after([first, second], source, 5)?).ok()
 }
 
 #[inline(always)]
 fn varlong(source: &mut impl Source) -> Option<i64> {
     let first = source.byte()?;
     if first < 0x80 {
-        return Some(zigzag_to_i64(u64::from(first)));
+        return Some(i64::from(varint::short(u16::from(first))));
     }
-    number_after(first, source, 10)
+    let second = source.byte()?;
+    if second < 0x80 {
+        return Some(i64::from(varint::of_two(first, second)));
+    }
+    number_after([first, second], source, 10)
 }
 
-/// The rest of a number of more than one byte and at most `most`.
-fn number_after(first: u8, source: &mut impl Source, most: u32) -> Option<i64> {
-    let mut value = u64::from(first & 0x7f);
-    for place in 1..most {
+/// The rest of a number of more than two bytes and at most `most`.
+fn number_after([first, second]: [u8; 2], source: &mut impl Source, most: u32) -> Option<i64> {
+    let mut value = u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7;
+    for place in 2..most {
         let byte = source.byte()?;
         // The tenth byte has room for one bit.
         if place == 9 && byte > 1 {
