@@ -10,9 +10,10 @@
 //!
 //! Layout: one line `ringlog-metadata <format> crc32c=<8 hex digits>`, then JSON, which the checksum covers.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use ringlog_reactor::fs;
+use ringlog_reactor::fs::{self, Kind};
 use ringlog_reactor::sim::reached;
 use ringlog_storage::{StoreError, replace_copies};
 use serde::{Deserialize, Serialize};
@@ -184,7 +185,19 @@ impl Metadata {
     /// When one cannot be written; each is then the old or the new one.
     pub async fn store(&mut self, data_dir: &Path) -> Result<(), MetadataError> {
         self.generation += 1;
+        for path in files(data_dir) {
+            move_folder_away(&path).await?;
+        }
         Ok(replace_copies(data_dir, &files(data_dir), &self.encode()).await?)
+    }
+}
+
+/// A folder that somebody has put in the place of a copy is nothing that a file could replace, and not ours to remove.
+async fn move_folder_away(path: &Path) -> std::io::Result<()> {
+    match fs::kind(path).await {
+        Ok(Kind::Folder) => fs::rename(path, path.with_added_extension("not-a-file")).await,
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

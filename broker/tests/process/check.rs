@@ -23,8 +23,10 @@ pub fn files(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
         if path.is_dir() {
             found.extend(files(&path));
         } else if !path.ends_with("LOCK") {
-            let written = fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a file");
-            found.insert(path.clone(), (fs::read(path).expect("a file"), written));
+            let written =
+                fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()).expect("a file");
+            // A link that leads nowhere holds nothing.
+            found.insert(path.clone(), (fs::read(path).unwrap_or_default(), written));
         }
     }
     found

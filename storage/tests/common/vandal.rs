@@ -1,5 +1,5 @@
-//! Damages files at random, as media do: bits flip, blocks are zeroed, land in another place, or change places, ends are lost,
-//! garbage is added, a cache is gone. The same seed does the same.
+//! Damages files at random, as media and people do: bits flip, blocks are zeroed, land in another place, or change places, ends are
+//! lost, garbage is added, a folder or a link stands in a file's place, a cache is gone. The same seed does the same.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fs;
@@ -70,7 +70,7 @@ pub fn damage(files: &[PathBuf], random: &mut Random) -> Option<Wound> {
     let at = blocks[random.below(blocks.len())];
     let other = blocks[random.below(blocks.len())];
     let end = bytes.len().min(at + BLOCK);
-    let what = match random.below(8) {
+    let what = match random.below(10) {
         0 | 1 => {
             let byte = at + random.below(end - at);
             bytes[byte] ^= 1 << random.below(8);
@@ -101,6 +101,16 @@ pub fn damage(files: &[PathBuf], random: &mut Random) -> Option<Wound> {
             bytes[at..at + BLOCK].copy_from_slice(&two);
             bytes[other..other + BLOCK].copy_from_slice(&one);
             "two blocks changed places"
+        }
+        7 => {
+            fs::remove_file(&path).expect("removed");
+            fs::create_dir(&path).expect("made");
+            return Some(Wound { path, what: "a folder in its place", offset: 0, bytes: Vec::new() });
+        }
+        8 => {
+            fs::remove_file(&path).expect("removed");
+            std::os::unix::fs::symlink("/nowhere", &path).expect("made");
+            return Some(Wound { path, what: "a link in its place", offset: 0, bytes: Vec::new() });
         }
         _ if path.extension().is_some_and(|extension| extension == "index") => {
             fs::remove_file(&path).expect("removed");
@@ -138,8 +148,12 @@ fn stray_block(files: &[PathBuf], random: &mut Random) -> Option<Vec<u8>> {
     Some(bytes[at..bytes.len().min(at + BLOCK)].to_vec())
 }
 
-/// Whether what the wound has left is still in a file of that name, wherever it was moved to.
+/// Whether what the wound has left is still in a file of that name, wherever it was moved to. Where there are no bytes, there is
+/// nothing to keep.
 pub fn is_kept(dir: &Path, wound: &Wound) -> bool {
+    if wound.bytes.is_empty() {
+        return true;
+    }
     let until = wound.offset + wound.bytes.len();
     files_of(dir).iter().filter(|path| path.file_name() == wound.path.file_name()).any(|path| {
         fs::read(path).is_ok_and(|bytes| bytes.get(wound.offset..until) == Some(&wound.bytes[..]))
