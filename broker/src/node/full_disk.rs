@@ -77,6 +77,13 @@ fn a_folder_on_a_full_disk_says_what_a_start_needs_and_a_topic_of_it_can_be_dele
         let mut client = WireClient::connect(node.address, None).await;
         create_topic(&mut client, 1).await;
         let handle = open(&mut client, 0).await;
+        produce_at_last(&mut client, handle).await;
+        drop(client);
+        node.stop().await;
+        // Now a checkpoint names a segment, and none that is sealed.
+        let node = SimNode::start(1).await;
+        let mut client = WireClient::connect(node.address, None).await;
+        let handle = open(&mut client, 0).await;
         sleep(Duration::from_secs(1)).await;
         leave(&disk, 3 << 20);
         assert!(fill(&mut client, handle).await > 0);

@@ -443,6 +443,8 @@ pub(crate) fn take_below_start(places: &mut Places) -> Vec<PathBuf> {
     for place in places.values_mut().filter(|place| !place.is_quarantined()) {
         let Some(active) = place.point.active else { continue };
         let ends = place.sealed.iter().skip(1).map(|(base, _)| *base).chain([active.base_offset]);
+        // Of a log without a sealed segment nothing ends.
+        let ends = ends.take(place.sealed.len());
         let below = ends.take_while(|end| *end <= place.checkpointed.start_offset).count();
         for (base, _) in place.sealed.drain(..below) {
             files.extend([layout::segment_file(&place.dir, base), layout::index_file(&place.dir, base)]);
