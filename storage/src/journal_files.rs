@@ -10,6 +10,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -137,7 +138,11 @@ pub(crate) async fn make(dir: &Path, number: u32, file_bytes: u64) -> Result<Jou
     let temporary = temporary(&path);
     let options = OpenOptions::new().write(true).create(true).truncate(true).direct(true);
     let file = File::open(&temporary, &options).await.map_err(StoreError::io("creating", &temporary))?;
-    fill(&file, file_bytes).await.map_err(StoreError::io("writing", &temporary))?;
+    if let Err(error) = fill(&file, file_bytes).await {
+        // On a full disk others need the space of what there is of it.
+        let _ = fs::remove_file(&temporary).await;
+        return Err(StoreError::io("writing", &temporary)(error));
+    }
     file.sync_all().await.map_err(StoreError::io(SYNCING, &temporary))?;
     Ok(JournalFile { file: Rc::new(file), used: false })
 }
@@ -163,6 +168,11 @@ fn temporary(path: &Path) -> PathBuf {
 }
 
 async fn fill(file: &File, file_bytes: u64) -> std::io::Result<()> {
+    // Where there is not enough space, this says so before any of it is taken.
+    match file.allocate(0, file_bytes).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        allocated => allocated?,
+    }
     let mut first = ringlog_reactor::aligned(BLOCK_BYTES);
     first.put_slice(&journal_file::encode(file_bytes));
     first.put_bytes(0, BLOCK_BYTES - first.len());
