@@ -23,6 +23,8 @@ use crate::reserve::replace_copies;
 pub(crate) struct ReadCheckpoint {
     /// The newer one of those that are sound.
     pub(crate) best: Option<Checkpoint>,
+    /// Both are sound, and need the same of the journal.
+    pub(crate) agree: bool,
     /// The copies that cannot be used, and why.
     pub(crate) damaged: Vec<(PathBuf, String)>,
 }
@@ -35,10 +37,11 @@ pub(crate) async fn write(dir: &Path, checkpoint: &Checkpoint) -> io::Result<()>
 
 /// Reads the checkpoint of a shard's journal.
 pub(crate) async fn read(dir: &Path, epoch: u64, shard: u32) -> Result<ReadCheckpoint, RecoveryError> {
-    let mut read = ReadCheckpoint { best: None, damaged: Vec::new() };
+    let mut read = ReadCheckpoint { best: None, agree: false, damaged: Vec::new() };
     for path in layout::checkpoint_files(dir) {
         match read_copy(&path, epoch, shard).await? {
             Ok(copy) => {
+                read.agree = read.best.as_ref().is_some_and(|best| best.journal_from == copy.journal_from);
                 let is_newer = read.best.as_ref().is_none_or(|best| copy.is_newer_than(best));
                 if is_newer != (mutant("older-checkpoint-preferred") && read.best.is_some()) {
                     read.best = Some(copy);

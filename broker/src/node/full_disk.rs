@@ -8,7 +8,8 @@ use ringlog_reactor::sim::{DiskFaults, SimDisk, Simulation};
 use ringlog_reactor::sleep;
 
 use super::serve;
-use super::tests::{SimNode, batch_of, config, create_topic, open};
+use super::tests::{SimNode, batch_of, config, create_topic, ends_of, open};
+use crate::config::{BrokerConfig, StorageSizes};
 use crate::offline::{self, OfflineError};
 use crate::wire_client::WireClient;
 
@@ -68,26 +69,56 @@ fn a_topic_is_deleted_on_a_disk_that_is_full_to_the_last_block() {
     });
 }
 
+/// A life of a node that fills its disk and is killed. Returns the end of the log.
+async fn fill_and_be_killed(disk: SimDisk, config: BrokerConfig) -> i64 {
+    let node = SimNode::start_as(config.clone(), 1).await;
+    let mut client = WireClient::connect(node.address, None).await;
+    create_topic(&mut client, 2).await;
+    let handle = open(&mut client, 0).await;
+    produce_at_last(&mut client, handle).await;
+    drop(client);
+    node.stop().await;
+    // Now a checkpoint names a segment, and none that is sealed.
+    let node = SimNode::start_as(config, 1).await;
+    let mut client = WireClient::connect(node.address, None).await;
+    let handle = open(&mut client, 0).await;
+    sleep(Duration::from_secs(1)).await;
+    leave(&disk, 3 << 20);
+    fill(&mut client, handle).await
+}
+
+#[test]
+fn a_start_on_a_full_disk_takes_the_space_of_what_the_journal_needs_no_more() {
+    for seed in 0..10 {
+        let simulation = Simulation::new(seed);
+        let end = simulation.run(fill_and_be_killed(simulation.disk(), config()));
+        assert!(end > 0);
+        leave(&simulation.disk(), 0);
+        // A start that is killed in the middle of that has cost nothing.
+        let killed = Simulation::with_disk(seed + 100, simulation.disk());
+        killed.run_for(50 + 60 * seed, SimNode::start(1));
+        if seed % 2 == 0 {
+            killed.crash();
+        }
+        Simulation::with_disk(seed + 200, simulation.disk()).run(async {
+            let node = SimNode::start(1).await;
+            let [found, _] = ends_of(node.address).await.unwrap();
+            assert!(found >= end, "{found} of {end}");
+            let mut client = WireClient::connect(node.address, None).await;
+            let (_, ()) = client.ask(Kind::DeleteTopic, 0, &DeleteTopic { name: "orders".into() }).await;
+            drop(client);
+            node.stop().await;
+        });
+    }
+}
+
 #[test]
 fn a_folder_on_a_full_disk_says_what_a_start_needs_and_a_topic_of_it_can_be_deleted() {
+    // One file: it is needed.
+    let storage = StorageSizes { journal_file_bytes: 4 << 20, journal_files: 1, ..StorageSizes::default() };
+    let config = || BrokerConfig { storage, ..config() };
     let simulation = Simulation::new(13);
-    let disk = simulation.disk();
-    simulation.run(async {
-        let node = SimNode::start(1).await;
-        let mut client = WireClient::connect(node.address, None).await;
-        create_topic(&mut client, 1).await;
-        let handle = open(&mut client, 0).await;
-        produce_at_last(&mut client, handle).await;
-        drop(client);
-        node.stop().await;
-        // Now a checkpoint names a segment, and none that is sealed.
-        let node = SimNode::start(1).await;
-        let mut client = WireClient::connect(node.address, None).await;
-        let handle = open(&mut client, 0).await;
-        sleep(Duration::from_secs(1)).await;
-        leave(&disk, 3 << 20);
-        assert!(fill(&mut client, handle).await > 0);
-    });
+    simulation.run(fill_and_be_killed(simulation.disk(), config()));
     let again = Simulation::with_disk(14, simulation.disk());
     leave(&again.disk(), 0);
     again.run(async {

@@ -41,7 +41,7 @@ impl SimNode {
         SimNode::start_as(config(), shards).await
     }
 
-    async fn start_as(config: BrokerConfig, shards: usize) -> SimNode {
+    pub(super) async fn start_as(config: BrokerConfig, shards: usize) -> SimNode {
         let (ready, started) = mailbox::channel(1);
         let (stop, stopped) = mailbox::channel::<()>(1);
         let running = spawn(serve(

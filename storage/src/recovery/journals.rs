@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::BytesMut;
-use ringlog_reactor::fs;
+use bytes::{Bytes, BytesMut};
+use ringlog_reactor::fs::{self, File, OpenOptions, Sync};
 use ringlog_reactor::sim::{mutant, reached};
 
 use super::reading::{open_file, tried};
 use super::{Damage, RecoverySummary};
 use crate::checkpoint_file::{self, ReadCheckpoint};
 use crate::config::StoreConfig;
-use crate::error::{RecoveryError, StoreError};
+use crate::error::{RecoveryError, SYNCING, StoreError};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::{FormatError, journal_file};
 use crate::layout;
@@ -32,8 +32,10 @@ pub(crate) struct OldJournal {
     pub(crate) files: Vec<PathBuf>,
     /// A file is missing, or shorter than it was: which frames were last is not known.
     pub(crate) is_cut: bool,
-    /// The highest sequence of a frame, be it one that is not needed any more.
-    newest: u64,
+    /// The highest sequence of a frame, be it one that is not needed any more, and the file that has it.
+    newest: (u64, usize),
+    /// Both copies of the checkpoint say from where on frames are needed.
+    is_agreed: bool,
     /// Where frames begin that the checkpoint has not freed, by sequence.
     pub(crate) frames: Vec<FrameAt>,
 }
@@ -61,13 +63,14 @@ pub(super) async fn find(
             continue;
         }
         let dir = layout::shard_dir(&config.data_dir, previous.epoch, shard);
-        let ReadCheckpoint { best, damaged } = checkpoint_file::read(&dir, previous.epoch, shard).await?;
+        let ReadCheckpoint { best, agree, damaged } =
+            checkpoint_file::read(&dir, previous.epoch, shard).await?;
         let damaged = damaged.into_iter();
         let damaged = damaged.map(|(path, reason)| Damage { path, offset: 0, partition: None, reason });
         match best {
             Some(checkpoint) => {
                 summary.spare_copies.extend(damaged);
-                found.journals.push(open(dir, checkpoint, summary).await?);
+                found.journals.push(open(dir, checkpoint, agree, summary).await?);
             }
             None => {
                 reached("checkpoint damaged");
@@ -82,10 +85,11 @@ pub(super) async fn find(
 async fn open(
     dir: PathBuf,
     checkpoint: Checkpoint,
+    is_agreed: bool,
     summary: &mut RecoverySummary,
 ) -> Result<OldJournal, RecoveryError> {
     let (files, frames) = (Vec::new(), Vec::new());
-    let mut journal = OldJournal { dir, checkpoint, files, is_cut: false, newest: 0, frames };
+    let mut journal = OldJournal { dir, checkpoint, files, is_cut: false, newest: (0, 0), is_agreed, frames };
     if journal.checkpoint.clean {
         reached("start after an orderly end");
         return Ok(journal);
@@ -155,10 +159,10 @@ impl OldJournal {
     /// newer ones.
     fn find_lost_end(&mut self, summary: &mut RecoverySummary) {
         let known = self.checkpoint.journal_from - 1;
-        if self.newest < known && !self.is_cut {
+        let (newest, _) = self.newest;
+        if newest < known && !self.is_cut {
             let reason = format!(
-                "its last frame is {}, and the checkpoint was made behind frame {known}: the end of the journal is lost",
-                self.newest
+                "its last frame is {newest}, and the checkpoint was made behind frame {known}: the end of the journal is lost"
             );
             self.cut(self.dir.clone(), 0, reason, summary);
         }
@@ -200,7 +204,8 @@ impl OldJournal {
     fn note_frames(&mut self, bytes: &[u8], from: u64) {
         for (block, at) in bytes.chunks(BLOCK_BYTES).zip((from..).step_by(BLOCK_BYTES)) {
             let header = self.checkpoint.journal.frame_at(block);
-            self.newest = header.as_ref().map_or(0, |header| header.sequence).max(self.newest);
+            let sequence = header.as_ref().map_or(0, |header| header.sequence);
+            self.newest = self.newest.max((sequence, self.files.len()));
             let Some(header) = header.filter(|header| header.sequence >= self.checkpoint.journal_from) else {
                 continue;
             };
@@ -211,6 +216,27 @@ impl OldJournal {
                 offset: at,
             });
         }
+    }
+
+    /// Cuts the files of which nothing is needed down to their headers: a start on a full disk needs their space. Both copies of
+    /// the checkpoint must say so, or another try could use the one that needs more; and the newest frame stays, which shows that the
+    /// end of the journal is there. A header says the new length first: a file that is shorter than its header says is damaged.
+    async fn cut_free_files(&self) -> Result<(), StoreError> {
+        let is_needed =
+            |file: usize| self.newest.1 == file || self.frames.iter().any(|frame| frame.file == file);
+        if !self.is_agreed || self.is_cut {
+            return Ok(());
+        }
+        for (_, path) in self.files.iter().enumerate().filter(|(file, _)| !is_needed(*file)) {
+            reached("free journal file cut on a full disk");
+            let file = File::open(path, &OpenOptions::new().write(true)).await;
+            let file = file.map_err(StoreError::io("opening", path))?;
+            let header = Bytes::copy_from_slice(&journal_file::encode(BLOCK_BYTES as u64));
+            file.write_at(vec![header], 0, Sync::Data).await.map_err(StoreError::io("writing", path))?;
+            file.truncate(BLOCK_BYTES as u64).await.map_err(StoreError::io("truncating", path))?;
+            file.sync_all().await.map_err(StoreError::io(SYNCING, path))?;
+        }
+        Ok(())
     }
 
     /// The whole of one of the journal's files.
@@ -249,6 +275,14 @@ impl Journals {
     /// partitions.
     pub(super) fn bytes_to_replay(&self) -> u64 {
         self.journals.iter().map(OldJournal::bytes_to_replay).sum()
+    }
+
+    /// Gives back the space of the files of this shard's old journal of which nothing is needed.
+    pub(super) async fn cut_free_files(&self, shard: u32) -> Result<(), StoreError> {
+        for journal in self.journals.iter().filter(|journal| journal.checkpoint.journal.shard == shard) {
+            journal.cut_free_files().await?;
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,8 @@
 //!   acknowledged. If one was, the frame had been durable, and this is damage.
 //! - Damage is named and quarantines the partitions that cannot be shown to be complete. Of these nothing is written, moved
 //!   or deleted.
-//! - Recovering twice equals recovering once: the old epoch's files are only read, and the new checkpoint is written last.
+//! - Recovering twice equals recovering once: of the old epoch's files all that is needed is only read, and the new checkpoint is
+//!   written last.
 
 mod apply;
 mod journals;
@@ -108,7 +109,8 @@ impl std::fmt::Debug for Recovered {
 /// When this returns, the new epoch's checkpoint is on stable storage; then the caller makes the new epoch's number durable,
 /// and then [`Recovered::activate`]s.
 ///
-/// On a full disk, what earlier lives have left to be removed goes first, and the reserve is used.
+/// On a full disk, what earlier lives have left to be removed goes first, then the journal files of which nothing is needed, and the
+/// reserve is used.
 pub async fn recover(
     config: StoreConfig,
     partitions: Vec<PartitionSpec>,
@@ -150,6 +152,9 @@ async fn recover_once(
         // The journal was found whole for these partitions: what was put aside is in it.
         remove_all(std::mem::take(&mut unsynced)).await;
         remove_all(places::take_below_start(&mut places)).await;
+        if !summary.journal_damaged {
+            journals.cut_free_files(config.shard).await?;
+        }
     }
     let needed = journals.bytes_to_replay();
     let partitions = places::open(places, &shared);
