@@ -301,7 +301,7 @@ pub(crate) async fn write_first(
 
 /// Makes the journal files that are still missing. A full disk is waited out: the journal gets by with fewer.
 pub(crate) async fn make_files(inner: Rc<Inner>, from: u32) {
-    let mut number = from;
+    let (mut number, mut is_told) = (from, false);
     while number < inner.config.journal_files && !inner.closing.get() && inner.failure().is_none() {
         match make_file(&inner, number).await {
             Ok(file) => {
@@ -311,7 +311,9 @@ pub(crate) async fn make_files(inner: Rc<Inner>, from: u32) {
                 number += 1;
             }
             Err(error) if error.can_be_waited_out() => {
-                tracing::warn!(shard = inner.config.shard, %error, "a journal file could not be made yet");
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(shard = inner.config.shard, %error, "a journal file could not be made yet");
+                }
                 sleep(DISK_FULL_PAUSE).await;
             }
             Err(error) => inner.fail(error.to_string()),
