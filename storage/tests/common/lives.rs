@@ -107,8 +107,6 @@ impl Seen {
 pub fn sim_broker() -> Broker {
     let mut broker = Broker::new(Path::new(DATA), PARTITIONS);
     broker.journal_file_bytes = 96 << 10;
-    // Enough that appends seldom wait for one: then two frames are under way most of the time.
-    broker.journal_files = 6;
     broker.tail_bytes = 2 << 20;
     broker.bypass_bytes = BYPASS_BYTES;
     broker.specs[IN_MEMORY as usize] = spec(IN_MEMORY, in_memory());
@@ -342,7 +340,7 @@ async fn live(run: &Run, seed: u64, stats: &Cell<StoreStats>) {
         .map(|number| spawn(consume(Rc::clone(&started), Rc::clone(&run.world), number)))
         .collect();
     // Many keep two commits under way, most of the time.
-    let count = [8, 48][dice.below(2) as usize];
+    let count = [4, 12, 48][dice.below(3) as usize];
     let producers: Vec<_> = (0..count)
         .map(|_| {
             let (started, world) = (Rc::clone(&started), Rc::clone(&run.world));
@@ -439,13 +437,15 @@ impl Run {
         let stats = Cell::new(StoreStats::default());
         self.broker.borrow_mut().bypass_bytes =
             [BYPASS_BYTES / 3, BYPASS_BYTES, 3 * BYPASS_BYTES][dice.below(3) as usize];
+        // With many, appends seldom wait for one, and two frames are under way most of the time; few go round.
+        self.broker.borrow_mut().journal_files = [3, 8][dice.below(2) as usize];
         let segment_bytes = [64 << 10, 64 << 10, 256 << 10, 1 << 20][dice.below(4) as usize];
         for spec in &mut self.broker.borrow_mut().specs {
             std::rc::Rc::make_mut(&mut spec.config).segment_bytes = segment_bytes;
         }
         let (acks, moves) = match dice.below(6) {
-            0..3 => (None, None),
-            3 => (Some(1 + dice.below(200)), None),
+            0..2 => (None, None),
+            2 => (Some(1 + dice.below(200)), None),
             _ => (None, Some(1 + dice.below(200))),
         };
         let more = Duration::from_micros([0, dice.below(100)][dice.below(2) as usize]);
