@@ -6,7 +6,7 @@
 //! - A copy is replaced whole (write aside, fsync, rename, fsync the folder): a crash leaves the old or the new one.
 //! - `epoch` grows at every start; a journal of another epoch is not read, and never trusted.
 //! - A topic id is used once. A topic being deleted stays in `deleting` until its files are gone.
-//! - A file that cannot be read stops the start. Nothing is guessed, nothing is overwritten.
+//! - If neither copy can be read, the start is refused. Nothing is guessed, nothing is overwritten.
 //!
 //! Layout: one line `ringlog-metadata <format> crc32c=<8 hex digits>`, then JSON, which the checksum covers.
 

@@ -133,7 +133,7 @@ pub async fn remove_topic(data_dir: &Path, name: &str, id: u64) -> Result<(), St
     absent_is_fine(fs::sync_dir(&topics).await).map_err(StoreError::io(SYNCING, topics))
 }
 
-/// Removes the folders of topics that were never made: a creation that ended early leaves an empty one. `is_known` is told the id in
+/// Removes the folders of topics that were never made: a creation that ended early leaves an empty one. `is_known` gets the id in
 /// its name. What has something in it stays: the metadata may be an old copy.
 ///
 /// # Errors
