@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use ringlog_protocol::ErrorCode;
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_storage::{Appended, CommitSeq, Partition, PartitionId, Store};
+use ringlog_storage::{AppendError, Appended, CommitSeq, Partition, PartitionId, Store};
 
 use crate::session::Session;
 
@@ -88,10 +88,17 @@ impl PendingAcks {
     }
 
     fn give_bypassed(&self, partition: &Partition) {
-        let end = partition.durable_end();
+        let (end, refused) = (partition.durable_end(), partition.take_refused());
         let Some(mut waiting) = self.bypassed.borrow_mut().remove(&partition.id()) else { return };
         while let Some(ack) = waiting.pop_front_if(|ack| ack.appended.last_offset < end) {
             ack.give();
+        }
+        if let Some(from) = refused {
+            let first = waiting.partition_point(|ack| ack.appended.base_offset < from);
+            for ack in waiting.drain(first..) {
+                reached("produce refused that waited on a full disk");
+                ack.refuse(ErrorCode::DiskFull, &AppendError::DiskFull.to_string());
+            }
         }
         if !waiting.is_empty() {
             self.bypassed.borrow_mut().insert(partition.id(), waiting);

@@ -108,11 +108,17 @@ impl WireClient {
         request
     }
 
+    /// Sends a batch and does not wait for what comes of it.
+    pub async fn tell_batch(&mut self, handle: u32, ack: Ack, batch: Bytes) -> u32 {
+        let request = self.take_request();
+        let head = encode_with_payload(Kind::Produce, request, handle, ack.flags(), &(), batch.len());
+        self.stream.send(vec![head.freeze(), batch]).await.expect("the broker reads");
+        request
+    }
+
     /// The reply to a batch, or why it was refused.
     pub async fn try_send_batch(&mut self, handle: u32, batch: Bytes) -> Result<Produced, ErrorReply> {
-        let request = self.take_request();
-        let head = encode_with_payload(Kind::Produce, request, handle, Ack::Disk.flags(), &(), batch.len());
-        self.stream.send(vec![head.freeze(), batch]).await.expect("the broker reads");
+        let request = self.tell_batch(handle, Ack::Disk, batch).await;
         loop {
             let frame = self.receive().await;
             if frame.header.request == request && frame.header.kind == Kind::Produced {
@@ -126,9 +132,7 @@ impl WireClient {
     }
 
     pub async fn send_batch<A: Body>(&mut self, handle: u32, ack: Ack, batch: Bytes) -> (FrameHeader, A) {
-        let request = self.take_request();
-        let head = encode_with_payload(Kind::Produce, request, handle, ack.flags(), &(), batch.len());
-        self.stream.send(vec![head.freeze(), batch]).await.expect("the broker reads");
+        let request = self.tell_batch(handle, ack, batch).await;
         self.reply(request).await
     }
 

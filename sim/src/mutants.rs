@@ -194,6 +194,10 @@ pub const MUTANTS: &[Mutant] = &[
         "7 liveness",
     )
     .found_by(Finder::Storage),
+    mutant("refusal-untold", "who waits for a large batch that is refused is not told", "7 liveness")
+        .found_by(Finder::Storage),
+    mutant("told-taken-back", "a batch acknowledged in memory is refused on a full disk", "1 acked")
+        .found_by(Finder::Storage),
     mutant("retention-one-too-early", "retention removes one segment more than it may", "10 retention"),
     mutant(
         "start-offset-one-too-late",

@@ -9,6 +9,7 @@
 //! - A mark is put into the journal only when everything below it in the segments is synced.
 //! - Nobody else writes the partition's segments meanwhile: a flush finds nothing, for all that is durable is flushed.
 //! - A write or sync that failed is final; only space and descriptors are waited for, before anything is written.
+//! - On a full disk a batch that no write has taken leaves the log again, unless somebody was told that it is there.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -16,9 +17,9 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use ringlog_protocol::batch::BatchHeader;
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_reactor::{DIRECT_ALIGN, Task, aligned, spawn};
+use ringlog_reactor::{DIRECT_ALIGN, Instant, Task, aligned, now, sleep, spawn};
 
-use crate::checkpoint::wait_for_space;
+use crate::checkpoint::DISK_FULL_PAUSE;
 use crate::error::{AppendError, StoreError};
 use crate::format::envelope::{ENVELOPE_BYTES, Envelope};
 use crate::format::mark::{MARK_BYTES, Mark};
@@ -182,6 +183,8 @@ struct Bypass {
     position: u64,
     /// The journal does not say yet how far the segment is written.
     unmarked: bool,
+    /// No write is begun before: the disk was full.
+    full_until: Option<Instant>,
 }
 
 /// Writes a partition's runs until no large ones are left.
@@ -194,6 +197,7 @@ async fn run(inner: Rc<Inner>, partition: Rc<Partition>) {
         writing: VecDeque::new(),
         position: 0,
         unmarked: false,
+        full_until: None,
     };
     let result = if working.is_some() { bypass.run().await } else { Ok(()) };
     // Nothing may write into the folder once this is no longer counted as working there.
@@ -208,6 +212,7 @@ async fn run(inner: Rc<Inner>, partition: Rc<Partition>) {
         bypass.partition.end_bypass();
     }
     drop(working);
+    inner.look_for_space();
     inner.bypassing.set(inner.bypassing.get() - 1);
     inner.committed.notify_all();
 }
@@ -223,22 +228,51 @@ impl Bypass {
             self.mark();
             // Without room for a mark, even a little is written: it may hold the very memory that is wanted.
             let backlog = self.inner.small_backlog();
-            if self.write_more(if self.unmarked { 1 } else { backlog }).await? {
+            if self.write_more_if_space(if self.unmarked { 1 } else { backlog }).await? {
                 continue;
             }
             if !self.writing.is_empty() {
                 wake.await;
             } else if self.unmarked {
                 room.await;
+            } else if let Some(full_until) = self.full_until {
+                sleep(full_until.saturating_since(now())).await;
+                self.full_until = None;
+                self.inner.look_for_space();
             } else {
                 let small = self.partition.pending_bytes() < backlog;
                 if small && self.inner.try_put_back(&self.partition).is_ok() {
                     return Ok(());
                 }
-                self.write_more(1).await?;
+                self.write_more_if_space(1).await?;
             }
         }
         Ok(())
+    }
+
+    /// Starts writes, unless the disk was full just now. False if it is: then it is looked at again in a while, and nobody waits
+    /// for that who can be refused.
+    async fn write_more_if_space(&mut self, least: usize) -> Result<bool, StoreError> {
+        if self.full_until.is_some() {
+            return Ok(false);
+        }
+        match self.write_more(least).await {
+            Err(error) if error.is_disk_full() => {
+                self.refuse_unwritten();
+                self.full_until = Some(now() + DISK_FULL_PAUSE);
+                Ok(false)
+            }
+            any => any,
+        }
+    }
+
+    fn refuse_unwritten(&self) {
+        self.inner.set_disk_full(true);
+        if self.partition.refuse_unwritten() && !mutant("refusal-untold") {
+            self.inner.note_refused(&self.partition);
+        }
+        // A shutdown looks at this, too.
+        self.inner.committed.notify_all();
     }
 
     /// Brings everything that is in the journal into a segment, and syncs that.
@@ -256,18 +290,27 @@ impl Bypass {
                 committed.await;
             }
         }
-        let (locking, flushing) = (&inner, &partition);
-        wait_for_space(&inner, || async move {
-            let _lock = locking.flush_lock.acquire().await;
-            locking.check_failure()?;
-            flushing.flush().await?;
-            if flushing.is_unsynced() && !mutant("bypass-before-flush-is-synced") {
-                flushing.sync().await?;
+        while let Err(error) = self.flush_and_sync().await {
+            if error.is_disk_full() {
+                self.refuse_unwritten();
+            } else if !error.is_out_of_descriptors() {
+                return Err(error);
             }
-            Ok(())
-        })
-        .await?;
+            sleep(DISK_FULL_PAUSE).await;
+            inner.check_failure()?;
+        }
+        inner.look_for_space();
         self.position = partition.active_segment().map_or(0, |active| active.written());
+        Ok(())
+    }
+
+    async fn flush_and_sync(&self) -> Result<(), StoreError> {
+        let _lock = self.inner.flush_lock.acquire().await;
+        self.inner.check_failure()?;
+        self.partition.flush().await?;
+        if self.partition.is_unsynced() && !mutant("bypass-before-flush-is-synced") {
+            self.partition.sync().await?;
+        }
         Ok(())
     }
 
@@ -280,12 +323,12 @@ impl Bypass {
         {
             let usable = |active: &Rc<Segment>| !active.is_sealed() && !self.partition.is_too_old(active);
             let active = self.partition.active_segment().filter(usable);
-            let taken = active.and_then(|active| {
-                let runs = self.partition.take_runs(&active, self.position, BYPASS_WRITE_BYTES)?;
-                Some((active, runs))
+            let next = active.and_then(|active| {
+                let bytes = self.partition.next_runs(&active, self.position, BYPASS_WRITE_BYTES)?;
+                Some((active, bytes))
             });
-            match taken {
-                Some((active, runs)) => self.write(active, runs).await?,
+            match next {
+                Some((active, bytes)) => self.write(active, bytes).await?,
                 None if self.writing.is_empty() => self.roll().await?,
                 None => break,
             }
@@ -294,16 +337,17 @@ impl Bypass {
         Ok(any)
     }
 
-    async fn write(&mut self, active: Rc<Segment>, runs: Vec<Run>) -> Result<(), StoreError> {
-        let bytes: usize = runs.iter().map(|run| run.bytes).sum();
-        let end = self.position + bytes as u64;
-        self.allocate(&active, end).await?;
+    /// Starts a write of the oldest runs, `bytes` bytes, if they are still there once the segment has space for them.
+    async fn write(&mut self, active: Rc<Segment>, bytes: usize) -> Result<(), StoreError> {
+        self.allocate(&active, self.position + bytes as u64).await?;
+        // Only the wait for a descriptor may be repeated, so it comes before the write.
+        let file = self.wait_for_descriptor(|| active.file_to_write()).await?;
         if self.partition.is_deleted() {
             return Ok(());
         }
+        let Some(runs) = self.partition.take_runs(&active, self.position, bytes) else { return Ok(()) };
+        let end = self.position + runs.iter().map(|run| run.bytes as u64).sum::<u64>();
         let pieces: Vec<Bytes> = runs.iter().flat_map(|run| run.pieces.iter().cloned()).collect();
-        // Only the wait for a descriptor may be repeated, so it comes before the write.
-        let file = wait_for_space(&self.inner, || active.file_to_write()).await?;
         let (position, wake) = (self.position, self.partition.runs_wake().clone());
         let task = spawn(async move {
             let written = active.write_synced(file, pieces, position).await;
@@ -318,7 +362,7 @@ impl Bypass {
     /// Gives the segment space up to `end`. Who deletes the partition does not wait for that.
     async fn allocate(&self, active: &Segment, end: u64) -> Result<(), StoreError> {
         let (partition, position) = (&self.partition, self.position);
-        wait_for_space(&self.inner, || async move {
+        self.wait_for_descriptor(|| async move {
             if partition.is_deleted() {
                 return Ok(());
             }
@@ -330,7 +374,7 @@ impl Bypass {
     /// Ends the active segment, which is written as far as it will be, and begins the next.
     async fn roll(&mut self) -> Result<(), StoreError> {
         let (inner, partition) = (&self.inner, &self.partition);
-        wait_for_space(inner, || async move {
+        self.wait_for_descriptor(|| async move {
             let _lock = inner.flush_lock.acquire().await;
             inner.check_failure()?;
             if partition.is_deleted() {
@@ -341,6 +385,21 @@ impl Bypass {
         .await?;
         self.position = self.partition.active_segment().map_or(0, |active| active.written());
         Ok(())
+    }
+
+    /// Does what needs a descriptor, as often as it takes to get one.
+    async fn wait_for_descriptor<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        loop {
+            match attempt().await {
+                Err(error) if error.is_out_of_descriptors() => {}
+                done => return done,
+            }
+            sleep(DISK_FULL_PAUSE).await;
+            self.inner.check_failure()?;
+        }
     }
 
     /// Notes the writes that have ended, in the segment's order.

@@ -24,10 +24,10 @@ use crate::partition::Partition;
 use crate::partition_folders;
 use crate::permits::Permits;
 use crate::stats::count;
-use crate::store::{Health, Inner, Store};
+use crate::store::{Inner, Store};
 
 /// How long to wait before a full disk is tried again.
-const DISK_FULL_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const DISK_FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Flushes and checkpoints until the store has failed or is closed.
 pub(crate) async fn run(inner: Rc<Inner>) {
@@ -72,35 +72,6 @@ pub(crate) async fn settle(inner: &Inner, result: Result<(), StoreError>) -> boo
         Err(error) => {
             inner.fail(error.to_string());
             false
-        }
-    }
-}
-
-/// Does what needs space on the disk, or a descriptor, as often as it takes to get it.
-pub(crate) async fn wait_for_space<T, F>(inner: &Inner, attempt: impl Fn() -> F) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    let mut was_full = false;
-    loop {
-        match attempt().await {
-            Err(error) if error.is_disk_full() => {
-                was_full = true;
-                inner.set_disk_full(true);
-                // A shutdown looks at this, too.
-                inner.committed.notify_all();
-            }
-            Err(error) if error.is_out_of_descriptors() => {}
-            done => {
-                if was_full {
-                    inner.set_disk_full(false);
-                }
-                return done;
-            }
-        }
-        sleep(DISK_FULL_PAUSE).await;
-        if let Some(failure) = inner.failure() {
-            return Err(failure.into());
         }
     }
 }
@@ -366,7 +337,7 @@ impl Store {
             if self.inner.journal.borrow().is_idle() && !bypassing {
                 return Ok(());
             }
-            if bypassing && self.health() == Health::DiskFull {
+            if bypassing && self.inner.is_disk_full() {
                 return Err(StoreError::DiskFull);
             }
             committed.await;

@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::limits::RETENTION_AT_ONCE;
 use crate::partition::Partition;
 use crate::stats::count;
-use crate::store::{Health, Inner};
+use crate::store::Inner;
 
 /// How often it is looked whether something may go, and is only in the journal for too long.
 const EVERY: Duration = Duration::from_secs(10);
@@ -137,11 +137,5 @@ async fn remove_files(inner: &Inner) {
                 tracing::warn!(path = %path.display(), %error, "an expired file could not be removed")
             }
         }
-    }
-}
-
-impl Inner {
-    fn is_disk_full(&self) -> bool {
-        *self.health.borrow() == Health::DiskFull
     }
 }

@@ -43,7 +43,8 @@ pub struct Appended {
     /// The offset of its last.
     pub last_offset: i64,
     /// The batch is on stable storage once [`Store::durable`] has reached this. None if it went past the journal: then it
-    /// is once the partition's [`durable_end`](Partition::durable_end) is behind it, which [`Store::take_bypassed`] tells.
+    /// is once the partition's [`durable_end`](Partition::durable_end) is behind it, which [`Store::take_bypassed`] tells. A full
+    /// disk may take it out of the log before: see [`Partition::take_refused`].
     pub commit: Option<CommitSeq>,
 }
 
@@ -99,6 +100,8 @@ pub(crate) struct Inner {
     pub(crate) bypassed_since_checkpoint: Cell<u64>,
     /// Partitions of which something that went past the journal has become durable.
     bypassed: RefCell<Vec<Rc<Partition>>>,
+    /// How often batches were taken out of the log again.
+    refusals: Cell<u64>,
     /// Appends are refused from now on.
     pub(crate) closing: Cell<bool>,
     /// The tasks end.
@@ -135,6 +138,7 @@ impl Inner {
             bypassing: Cell::new(0),
             bypassed_since_checkpoint: Cell::new(0),
             bypassed: RefCell::default(),
+            refusals: Cell::new(0),
             closing: Cell::new(false),
             closed: Cell::new(false),
         }
@@ -161,6 +165,17 @@ impl Inner {
         *self.health.borrow_mut() = Health::Failed(reason);
         for notify in [&self.committed, &self.room, &self.commit_wake, &self.flush_wake] {
             notify.notify_all();
+        }
+    }
+
+    pub(crate) fn is_disk_full(&self) -> bool {
+        *self.health.borrow() == Health::DiskFull
+    }
+
+    /// Has the flusher say whether the disk is still full, if it was.
+    pub(crate) fn look_for_space(&self) {
+        if self.is_disk_full() {
+            self.request_checkpoint();
         }
     }
 
@@ -219,6 +234,12 @@ impl Inner {
         if !partition.bypass_noted.replace(true) {
             self.bypassed.borrow_mut().push(Rc::clone(partition));
         }
+    }
+
+    /// The same of batches that have left the log.
+    pub(crate) fn note_refused(&self, partition: &Rc<Partition>) {
+        self.refusals.set(self.refusals.get() + 1);
+        self.note_bypassed(partition);
     }
 
     pub(crate) fn make_room(&self, need: usize) -> Result<(), AppendError> {
@@ -418,19 +439,22 @@ impl Store {
         self.inner.journal.borrow().durable()
     }
 
-    /// The partitions of which something that went past the journal has become durable since the last call.
+    /// The partitions of which something that went past the journal has become durable since the last call, or was refused: see
+    /// [`Partition::take_refused`].
     pub fn take_bypassed(&self) -> Vec<Rc<Partition>> {
         let taken = self.inner.bypassed.take();
         taken.iter().for_each(|partition| partition.bypass_noted.set(false));
         taken
     }
 
-    /// Waits until more than `after` is on stable storage and says how much. Fails, for ever, once the store has failed.
+    /// Waits until more than `after` is on stable storage, or a batch was refused, and says how much is. Fails, for ever, once
+    /// the store has failed.
     pub async fn committed(&self, after: CommitSeq) -> Result<CommitSeq, StoreFailure> {
+        let refusals = self.inner.refusals.get();
         loop {
             let committed = self.inner.committed.notified();
             let durable = self.durable();
-            if durable > after {
+            if durable > after || self.inner.refusals.get() != refusals {
                 return Ok(durable);
             }
             if let Some(failure) = self.inner.failure() {

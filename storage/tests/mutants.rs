@@ -69,6 +69,8 @@ const AGING: &[(&str, i64)] =
     &[("quiet-partitions-unflushed", 0), ("future-times-believed", 1_000_000_000_000)];
 /// Those that show when a disk is full of what retention lets go.
 const FULL: &[&str] = &["retention-flushes-first"];
+/// Those that show when large batches meet a full disk.
+const REFUSED: &[&str] = &["refusal-untold", "told-taken-back"];
 
 /// Those that show in states of their own.
 const SCENARIOS: &[(&str, Scenario)] = &[
@@ -137,6 +139,9 @@ fn bugs_that_retention_shows_are_found() {
 #[test]
 fn bugs_that_a_full_disk_shows_are_found() {
     every_one_is_found(FULL.iter().copied(), |seed, mutant| full::heals(seed, Some(mutant)));
+    every_one_is_found(REFUSED.iter().copied(), |seed, mutant| {
+        full::refuses(seed, Some(mutant));
+    });
 }
 
 #[test]

@@ -262,3 +262,9 @@ fn partitions_of_which_nothing_may_go_cost_a_round_no_file() {
 fn a_full_disk_heals_by_what_retention_lets_go() {
     (0..20).for_each(|seed| common::full::heals(seed, None));
 }
+
+#[test]
+fn a_large_batch_that_a_full_disk_has_no_space_for_is_refused_and_its_offset_given_to_another() {
+    let refused: usize = (0..50).map(|seed| common::full::refuses(seed, None)).sum();
+    assert!(refused > 100, "{refused}");
+}

@@ -104,9 +104,10 @@ fn produce(shard: &Shard, session: &Rc<Session>, header: &FrameHeader, batch: &m
                 shard.acks().wait_for(&partition, appended, session, request);
             }
             Ack::Disk | Ack::Memory => {
+                partition.told(&appended);
                 session.reply_produced(request, appended.base_offset, partition.start_offset())
             }
-            Ack::None => {}
+            Ack::None => partition.told(&appended),
         },
         Err(AppendError::Full) => {
             session.set_verdict(Ok(walked));

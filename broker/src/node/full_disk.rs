@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ringlog_protocol::messages::{CreateTopic, DeleteTopic};
-use ringlog_protocol::{ErrorCode, Kind};
+use ringlog_protocol::messages::{CreateTopic, DeleteTopic, Produced};
+use ringlog_protocol::{Ack, ErrorCode, Kind};
 use ringlog_reactor::sim::{DiskFaults, SimDisk, Simulation};
-use ringlog_reactor::sleep;
+use ringlog_reactor::{sleep, timeout};
 
 use super::serve;
 use super::tests::{SimNode, batch_of, config, create_topic, ends_of, open};
@@ -67,6 +67,49 @@ fn a_topic_is_deleted_on_a_disk_that_is_full_to_the_last_block() {
         drop(client);
         node.stop().await;
     });
+}
+
+/// Large batches that were taken before the disk was known to be full have an answer too, as long as it is full.
+#[test]
+fn large_produces_that_wait_on_a_full_disk_are_refused_and_the_same_ones_are_taken_later() {
+    for seed in 0..10 {
+        let simulation = Simulation::new(seed);
+        let disk = simulation.disk();
+        simulation.run(async {
+            let node = SimNode::start(1).await;
+            let mut client = WireClient::connect(node.address, None).await;
+            create_topic(&mut client, 2).await;
+            let handle = open(&mut client, 0).await;
+            sleep(Duration::from_secs(1)).await;
+            leave(&disk, (seed + 1) << 18);
+            let value = "y".repeat(2 * VALUE_BYTES);
+            let mut acked = 0;
+            for round in 0..2 {
+                for _ in 0..8 {
+                    client.tell_batch(handle, Ack::Disk, batch_of(&[&value])).await;
+                }
+                let mut refused = 0;
+                for _ in 0..8 {
+                    let reply = timeout(Duration::from_secs(20), client.next_frame()).await;
+                    let reply = reply.expect("every produce is answered");
+                    if reply.header.kind == Kind::Error {
+                        assert_eq!(reply.error().error_code(), ErrorCode::DiskFull);
+                        refused += 1;
+                    } else {
+                        assert_eq!(reply.message::<Produced>().base_offset, acked);
+                        acked += 1;
+                    }
+                }
+                assert_eq!(refused > 0, round == 0, "{refused} of round {round}");
+                let [end, _] = ends_of(node.address).await.unwrap();
+                assert_eq!(end, acked, "what was refused is not in the log");
+                disk.set_faults(DiskFaults::default());
+                sleep(Duration::from_secs(3)).await;
+            }
+            drop(client);
+            node.stop().await;
+        });
+    }
 }
 
 /// A life of a node that fills its disk and is killed. Returns the end of the log.

@@ -8,7 +8,7 @@
 //! - `synced <= flushed_end`: a checkpoint says nothing that was not synced before.
 //! - The tail holds at least everything from `flushed_end` on; the segments hold `start` to `flushed_end`. So a reader
 //!   always finds an offset in one of the two, whenever the tail is evicted.
-//! - An offset is given to one batch for ever; a partition known to have lost acknowledged data takes no more.
+//! - An offset that somebody was told of is given to one batch for ever; a partition known to have lost acknowledged data takes no more.
 
 mod flush;
 mod read;
@@ -42,6 +42,7 @@ use crate::partition_folders::{Folder, FolderTurn};
 use crate::permits::Activity;
 use crate::segment::{Segment, SegmentContext};
 use crate::stats::{Counters, count};
+use crate::store::Appended;
 use runs::Runs;
 use tail::Tail;
 
@@ -88,6 +89,10 @@ pub struct Partition {
     flushed_end: Cell<i64>,
     durable_end: Cell<i64>,
     log_end: Cell<i64>,
+    /// Somebody was told before they were durable that the batches below are in the log.
+    told_end: Cell<i64>,
+    /// A full disk has taken the batches from here on out of the log, and who waits for them does not know.
+    refused_from: Cell<Option<i64>>,
     synced: Cell<(i64, Option<ActiveSegment>)>,
     /// Something was written into the active segment since it was last synced.
     unsynced: Cell<bool>,
@@ -136,6 +141,8 @@ impl Partition {
             flushed_end: Cell::new(point.next_offset),
             durable_end: Cell::new(point.next_offset),
             log_end: Cell::new(point.next_offset),
+            told_end: Cell::new(0),
+            refused_from: Cell::new(None),
             synced: Cell::new((point.next_offset, point.active)),
             unsynced: Cell::new(false),
             grown: Cell::new(false),
@@ -280,10 +287,24 @@ impl Partition {
         if self.is_deleted() {
             return Err(AppendError::Deleted);
         }
-        match self.quarantined() {
-            Some(reason) => Err(AppendError::Quarantined(reason)),
+        if let Some(reason) = self.quarantined() {
+            return Err(AppendError::Quarantined(reason));
+        }
+        match self.refused_from.get() {
+            Some(_) => Err(AppendError::DiskFull),
             None => Ok(()),
         }
+    }
+
+    /// Notes that somebody is told, before it is durable, of a batch that was appended just now. It stays in the log.
+    pub fn told(&self, appended: &Appended) {
+        self.told_end.set(appended.last_offset + 1);
+    }
+
+    /// From which offset on batches were taken out of the log again, because the disk is full. Says it once: their offsets
+    /// are given to others from now on.
+    pub fn take_refused(&self) -> Option<i64> {
+        self.refused_from.take()
     }
 
     /// Notes damage that was found by a read: the partition takes no more batches until the next start looks again.

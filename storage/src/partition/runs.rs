@@ -4,13 +4,16 @@
 //! - While a partition bypasses, every batch appended to it joins its runs: the log's order is theirs.
 //! - A run begins at a block boundary, of memory and of its segment, and is whole blocks once it is taken to be written.
 //! - The runs hold the tail's newest entries: all that are neither in a journal frame nor in a segment.
+//! - What somebody was told of never leaves the runs but into a segment, or the journal.
 
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ringlog_protocol::batch::{BatchError, BatchHeader};
+use ringlog_reactor::sim::{mutant, reached};
 
 use super::{Partition, TailEntry};
+use crate::config::TopicAck;
 use crate::entry;
 use crate::format::entry::entry_start;
 use crate::format::envelope::{ENVELOPE_BYTES, EntryKind};
@@ -74,6 +77,10 @@ impl Run {
         aligned && in_row && at == end
     }
 
+    fn first_offset(&self) -> i64 {
+        self.entries.first().expect("a run has an entry").base_offset
+    }
+
     /// The offset after its last entry.
     pub(crate) fn next_offset(&self) -> i64 {
         self.entries.last().expect("a run has an entry").last_offset + 1
@@ -111,6 +118,25 @@ impl Runs {
     }
 }
 
+impl Runs {
+    /// Drops the newest runs, as long as they begin at `told_end` or behind. Returns the first offset that is gone.
+    fn take_back(&mut self, told_end: i64) -> Option<i64> {
+        let open = self.open.take_if(|open| open.run.first_offset() >= told_end);
+        let mut from = None;
+        if let Some(OpenRun { run, .. }) = open {
+            self.bytes -= run.bytes;
+            from = Some(run.first_offset());
+        }
+        while self.open.is_none()
+            && let Some(run) = self.sealed.pop_back_if(|run| run.first_offset() >= told_end)
+        {
+            self.bytes -= run.bytes;
+            from = Some(run.first_offset());
+        }
+        from
+    }
+}
+
 impl Partition {
     /// Whether its batches go past the journal now.
     pub(crate) fn is_bypassing(&self) -> bool {
@@ -144,7 +170,7 @@ impl Partition {
     pub(crate) fn pending_start(&self) -> i64 {
         let runs = self.runs.borrow();
         let first = runs.sealed.front().or(runs.open.as_ref().map(|open| &open.run));
-        first.and_then(|run| run.entries.first()).map_or(self.log_end(), |entry| entry.base_offset)
+        first.map_or(self.log_end(), Run::first_offset)
     }
 
     /// Adds a batch that lies in memory as its segment will have it: envelope, batch, zeros to the block's end.
@@ -214,27 +240,60 @@ impl Partition {
         });
     }
 
-    /// Takes the oldest runs, to be written into `segment` from `position` on: about `most` bytes, and at least one run. None
-    /// if the segment has no room for the first.
-    pub(crate) fn take_runs(&self, segment: &Segment, position: u64, most: usize) -> Option<Vec<Run>> {
+    /// How many bytes the oldest runs have that may be written into `segment` at `position` next: about `most`, and one run at
+    /// least. None if the segment has no room for the first.
+    pub(crate) fn next_runs(&self, segment: &Segment, position: u64, most: usize) -> Option<usize> {
         let runs = &mut *self.runs.borrow_mut();
         if runs.sealed.is_empty() {
             runs.seal();
         }
-        let mut taken: Vec<Run> = Vec::new();
         let mut bytes = 0;
-        while bytes < most {
-            let fits = |run: &mut Run| {
-                let last_offset = run.next_offset() - 1;
-                segment.has_room_for(position + bytes as u64, last_offset, run.bytes, self.segment_bytes())
-            };
-            let Some(run) = runs.sealed.pop_front_if(fits) else { break };
-            assert!(run.is_whole(), "a run is neighbours in memory, and whole blocks");
+        for run in &runs.sealed {
+            let (at, last_offset) = (position + bytes as u64, run.next_offset() - 1);
+            if bytes >= most || !segment.has_room_for(at, last_offset, run.bytes, self.segment_bytes()) {
+                break;
+            }
             bytes += run.bytes;
+        }
+        (bytes > 0).then_some(bytes)
+    }
+
+    /// Takes the runs that [`Partition::next_runs`] has counted, as far as they are still there.
+    pub(crate) fn take_runs(&self, segment: &Segment, position: u64, bytes: usize) -> Option<Vec<Run>> {
+        // Others may have come in their place.
+        let bytes = self.next_runs(segment, position, bytes).filter(|next| *next <= bytes)?;
+        let runs = &mut *self.runs.borrow_mut();
+        let (mut taken, mut left) = (Vec::new(), bytes);
+        while left > 0 {
+            let run = runs.sealed.pop_front().expect("it was counted just now");
+            assert!(run.is_whole(), "a run is neighbours in memory, and whole blocks");
+            left -= run.bytes;
             taken.push(run);
         }
         runs.bytes -= bytes;
-        (!taken.is_empty()).then_some(taken)
+        Some(taken)
+    }
+
+    /// Takes out of the log what no write has taken and nobody was told of; a small batch that shares its run with one that
+    /// somebody was told of stays with it. True if that was anything: then nothing is
+    /// appended until [`Partition::take_refused`] has said from where on.
+    pub(crate) fn refuse_unwritten(&self) -> bool {
+        let told_end = match self.config().ack {
+            TopicAck::Disk if mutant("told-taken-back") => 0,
+            TopicAck::Disk => self.told_end.get(),
+            TopicAck::Memory => i64::MAX,
+        };
+        let Some(from) = self.runs.borrow_mut().take_back(told_end) else { return false };
+        reached("large batch refused on a full disk");
+        assert!(from >= self.durable_end().max(self.flushed_end()), "what is written stays");
+        self.tail.borrow_mut().take_back(from);
+        self.log_end.set(from);
+        assert_eq!(
+            self.refused_from.replace(Some(from)),
+            None,
+            "nothing is appended behind a refusal that is untold"
+        );
+        true
     }
 
     /// Notes that these runs stand in the active segment, synced, with everything before them.

@@ -76,6 +76,15 @@ impl Tail {
         self.unflushed_bytes -= bytes;
     }
 
+    /// Takes out the entries from `offset` on, none of which stands in a segment.
+    pub(crate) fn take_back(&mut self, offset: i64) {
+        while let Some(entry) = self.entries.pop_back_if(|entry| entry.base_offset >= offset) {
+            self.unflushed =
+                self.unflushed.checked_sub(1).expect("what stands in a segment is not taken back");
+            self.unflushed_bytes -= entry.bytes.len();
+        }
+    }
+
     /// Whether nothing of a chunk is unflushed.
     pub(crate) fn has_flushed_chunk(&self, chunk: ChunkId) -> bool {
         self.entries.get(self.first_unflushed()).is_none_or(|entry| entry.chunk > chunk)
