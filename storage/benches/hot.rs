@@ -8,7 +8,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use ringlog_protocol::batch::BatchBuilder;
 use ringlog_storage::PartitionId;
 use ringlog_storage::format::envelope::{EntryKind, Envelope, PREFIX_BYTES};
-use ringlog_storage::format::frame::{FrameStep, JournalIdentity};
+use ringlog_storage::format::frame::FrameStep;
+use ringlog_storage::format::identity::JournalIdentity;
 use ringlog_storage::format::index::{Index, IndexEntry};
 
 const RECORD_BYTES: usize = 1024;

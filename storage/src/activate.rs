@@ -10,13 +10,15 @@ use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{fs, spawn};
 
 use crate::error::{SYNCING, StoreError};
+use crate::inner::Inner;
 use crate::journal::Journal;
 use crate::journal_files::{self, JournalFile};
-use crate::limits::{BLOCK_BYTES, MAX_FRAME_BYTES};
+use crate::limits::BLOCK_BYTES;
+use crate::limits::MAX_FRAME_BYTES;
 use crate::partition_folders;
 use crate::recovery::Recovered;
 use crate::stats::count;
-use crate::store::{Inner, Store};
+use crate::store::Store;
 use crate::{checkpoint, commit, layout, retention};
 
 impl Recovered {
@@ -30,11 +32,11 @@ impl Recovered {
         let journal = Journal::new(identity, config.tail_bytes, max_frame_bytes);
         let inner = Rc::new(Inner::new(config, journal, partitions, shared));
         let mut files = recycled.len() as u32;
-        recycled.into_iter().for_each(|file| inner.files.add(file));
+        recycled.into_iter().for_each(|file| inner.committer.files.add(file));
         if files == 0 {
             let file = journal_files::make(&inner.dir, 0, inner.config.journal_file_bytes).await?;
             journal_files::name(&inner.dir, 0).await?;
-            inner.files.add(file);
+            inner.committer.files.add(file);
             count(&inner.shared.counters.journal_files_made);
             files = 1;
         }

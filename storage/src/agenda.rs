@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use ringlog_reactor::{Notified, Notify, wall_clock_ms};
 
-use crate::config::PartitionId;
+use crate::partition_id::PartitionId;
 
 /// The time of a partition that is not in the agenda.
 pub(crate) const NEVER: i64 = i64::MAX;
@@ -68,9 +68,9 @@ impl Agenda {
         self.wake.notified()
     }
 
-    /// Has a round begin soon.
-    pub(crate) fn wake(&self) {
-        self.wake.notify_all();
+    /// Has a round begin soon, when it is notified.
+    pub(crate) fn wake(&self) -> &Notify {
+        &self.wake
     }
 }
 

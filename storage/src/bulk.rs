@@ -19,18 +19,17 @@ use ringlog_protocol::batch::BatchHeader;
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{DIRECT_ALIGN, Instant, Task, aligned, now, sleep, spawn};
 
-use crate::checkpoint::DISK_FULL_PAUSE;
 use crate::error::{AppendError, StoreError};
 use crate::format::envelope::{ENVELOPE_BYTES, Envelope};
 use crate::format::mark::{MARK_BYTES, Mark};
+use crate::inner::Inner;
 use crate::limits::{
-    BYPASS_CHECKPOINT_BYTES, BYPASS_WRITE_BYTES, BYPASS_WRITES_IN_FLIGHT, RUN_BYTES, round_up,
+    BYPASS_CHECKPOINT_BYTES, BYPASS_WRITE_BYTES, BYPASS_WRITES_IN_FLIGHT, DISK_FULL_PAUSE, RUN_BYTES,
+    round_up,
 };
-use crate::memory::ChunkId;
-use crate::partition::{Partition, Run};
-use crate::segment::Segment;
+use crate::partition::{ChunkId, Partition};
+use crate::segment::{Segment, WriteRun};
 use crate::stats::{add, count};
-use crate::store::Inner;
 
 impl Inner {
     /// Whether a batch is to go past the journal.
@@ -82,7 +81,7 @@ impl Inner {
     }
 
     fn adopt_memory(&self, partition: &Rc<Partition>, bytes: usize) -> Result<ChunkId, AppendError> {
-        let adopted = self.journal.borrow_mut().memory().adopt(partition, bytes);
+        let adopted = self.committer.journal.borrow_mut().memory().adopt(partition, bytes);
         match adopted {
             Ok((chunk, evicted)) => {
                 add(&self.shared.counters.evictions, evicted);
@@ -90,14 +89,14 @@ impl Inner {
             }
             Err(_) => {
                 count(&self.shared.counters.refused_full);
-                self.request_checkpoint();
+                self.flusher.request_checkpoint();
                 Err(AppendError::Full)
             }
         }
     }
 
     fn give_up_memory(&self, chunk: ChunkId) {
-        self.journal.borrow_mut().memory().give_up(chunk);
+        self.committer.journal.borrow_mut().memory().give_up(chunk);
     }
 
     /// A batch has joined the runs: somebody must write them.
@@ -105,7 +104,7 @@ impl Inner {
         count(&self.shared.counters.bypasses);
         if partition.begin_bypass() {
             reached("bypass begun");
-            self.bypassing.set(self.bypassing.get() + 1);
+            self.direct.active.set(self.direct.active.get() + 1);
             partition.note_unflushed();
             spawn(run(Rc::clone(self), Rc::clone(partition))).detach();
         }
@@ -114,17 +113,17 @@ impl Inner {
 
     /// The largest backlog of a partition that fits into one frame, and is too small to be written past the journal.
     fn small_backlog(&self) -> usize {
-        self.config.bypass_bytes.min(self.journal.borrow().max_batch_bytes())
+        self.config.bypass_bytes.min(self.committer.journal.borrow().max_batch_bytes())
     }
 
     /// Puts a mark into the journal, if there is room.
     fn try_mark(&self, partition: &Rc<Partition>, mark: &Mark) -> Result<(), AppendError> {
         self.make_room(MARK_BYTES)?;
         let bytes = mark.encode();
-        self.journal.borrow_mut().put(partition, &bytes, Mark::crc_of(&bytes), mark.next_offset);
+        self.committer.journal.borrow_mut().put(partition, &bytes, Mark::crc_of(&bytes), mark.next_offset);
         reached("mark put");
         count(&self.shared.counters.marks);
-        self.commit_wake.notify_all();
+        self.committer.wake.notify_all();
         Ok(())
     }
 
@@ -134,7 +133,7 @@ impl Inner {
         if !entries.is_empty() {
             reached("batches put back into the journal");
             self.make_room(entries.iter().map(Bytes::len).sum())?;
-            let mut journal = self.journal.borrow_mut();
+            let mut journal = self.committer.journal.borrow_mut();
             for entry in entries.iter().skip(usize::from(entries.len() > 1 && mutant("put-back-loses-one"))) {
                 let front = entry.first_chunk().expect("an entry begins with its envelope");
                 let header = BatchHeader::parse(&entry[ENVELOPE_BYTES..]).expect("it was parsed before");
@@ -142,16 +141,11 @@ impl Inner {
                 count(&self.shared.counters.put_back);
             }
             drop(journal);
-            self.dirty.borrow_mut().insert(partition.id(), Rc::clone(partition));
-            partition.note_unflushed();
-            self.commit_wake.notify_all();
+            self.flusher.note_dirty(partition);
+            self.committer.wake.notify_all();
         }
         partition.end_bypass();
         Ok(())
-    }
-
-    fn check_failure(&self) -> Result<(), StoreError> {
-        self.failure().map_or(Ok(()), |failure| Err(failure.into()))
     }
 }
 
@@ -170,7 +164,7 @@ pub(crate) fn is_adoptable(memory: &BytesMut) -> bool {
 
 /// A write under way.
 struct Writing {
-    runs: Vec<Run>,
+    runs: Vec<WriteRun>,
     task: Task<Result<(), StoreError>>,
 }
 
@@ -205,7 +199,7 @@ async fn run(inner: Rc<Inner>, partition: Rc<Partition>) {
         let _ = writing.task.await;
     }
     if let Err(error) = result {
-        inner.fail(error.to_string());
+        inner.health.fail(error.to_string());
     }
     if bypass.partition.is_deleted() {
         // What was to be written is nobody's, and its memory is wanted.
@@ -213,18 +207,18 @@ async fn run(inner: Rc<Inner>, partition: Rc<Partition>) {
     }
     drop(working);
     inner.look_for_space();
-    inner.bypassing.set(inner.bypassing.get() - 1);
-    inner.committed.notify_all();
+    inner.direct.active.set(inner.direct.active.get() - 1);
+    inner.committer.committed.notify_all();
 }
 
 impl Bypass {
     async fn run(&mut self) -> Result<(), StoreError> {
         self.flush_journaled().await?;
         while !self.partition.is_deleted() {
-            self.inner.check_failure()?;
+            self.inner.health.check()?;
             let wake = self.partition.runs_wake().notified();
             self.take_written().await?;
-            let room = self.inner.room.notified();
+            let room = self.inner.committer.room.notified();
             self.mark();
             // Without room for a mark, even a little is written: it may hold the very memory that is wanted.
             let backlog = self.inner.small_backlog();
@@ -267,12 +261,12 @@ impl Bypass {
     }
 
     fn refuse_unwritten(&self) {
-        self.inner.set_disk_full(true);
+        self.inner.health.set_disk_full(true);
         if self.partition.refuse_unwritten() && !mutant("refusal-untold") {
-            self.inner.note_refused(&self.partition);
+            self.inner.direct.note_refused(&self.partition);
         }
         // A shutdown looks at this, too.
-        self.inner.committed.notify_all();
+        self.inner.committer.committed.notify_all();
     }
 
     /// Brings everything that is in the journal into a segment, and syncs that.
@@ -280,13 +274,13 @@ impl Bypass {
         let (inner, partition) = (Rc::clone(&self.inner), Rc::clone(&self.partition));
         let first = partition.pending_start();
         while partition.flushed_end() < first && partition.durable_end() < first {
-            let committed = inner.committed.notified();
-            inner.check_failure()?;
+            let committed = inner.committer.committed.notified();
+            inner.health.check()?;
             if partition.is_deleted() {
                 return Ok(());
             }
             if partition.durable_end() < first {
-                inner.hurry();
+                inner.committer.hurry();
                 committed.await;
             }
         }
@@ -297,7 +291,7 @@ impl Bypass {
                 return Err(error);
             }
             sleep(DISK_FULL_PAUSE).await;
-            inner.check_failure()?;
+            inner.health.check()?;
         }
         inner.look_for_space();
         self.position = partition.active_segment().map_or(0, |active| active.written());
@@ -305,8 +299,8 @@ impl Bypass {
     }
 
     async fn flush_and_sync(&self) -> Result<(), StoreError> {
-        let _lock = self.inner.flush_lock.acquire().await;
-        self.inner.check_failure()?;
+        let _lock = self.inner.flusher.lock.acquire().await;
+        self.inner.health.check()?;
         self.partition.flush().await?;
         if self.partition.is_unsynced() && !mutant("bypass-before-flush-is-synced") {
             self.partition.sync().await?;
@@ -375,8 +369,8 @@ impl Bypass {
     async fn roll(&mut self) -> Result<(), StoreError> {
         let (inner, partition) = (&self.inner, &self.partition);
         self.wait_for_descriptor(|| async move {
-            let _lock = inner.flush_lock.acquire().await;
-            inner.check_failure()?;
+            let _lock = inner.flusher.lock.acquire().await;
+            inner.health.check()?;
             if partition.is_deleted() {
                 return Ok(());
             }
@@ -398,7 +392,7 @@ impl Bypass {
                 done => return done,
             }
             sleep(DISK_FULL_PAUSE).await;
-            self.inner.check_failure()?;
+            self.inner.health.check()?;
         }
     }
 
@@ -417,7 +411,7 @@ impl Bypass {
             self.inner.checkpoint_if_bypassed(bytes);
             self.unmarked = true;
             // What was written can be evicted.
-            self.inner.room.notify_all();
+            self.inner.committer.room.notify_all();
         }
         Ok(())
     }
@@ -434,10 +428,10 @@ impl Bypass {
 impl Inner {
     /// The next start reads again what went past the journal since the last checkpoint.
     fn checkpoint_if_bypassed(&self, more: u64) {
-        let bypassed = self.bypassed_since_checkpoint.get() + more;
-        self.bypassed_since_checkpoint.set(bypassed);
+        let bypassed = self.direct.bytes_since_checkpoint.get() + more;
+        self.direct.bytes_since_checkpoint.set(bypassed);
         if bypassed >= BYPASS_CHECKPOINT_BYTES {
-            self.request_checkpoint();
+            self.flusher.request_checkpoint();
         }
     }
 }

@@ -8,16 +8,16 @@ use std::collections::VecDeque;
 
 use ringlog_reactor::sim::mutant;
 
-use crate::ReadBatches;
-use crate::config::PartitionId;
 use crate::limits::{MAX_COLD_READS, MAX_READ_SLICES, READ_CACHE_BYTES};
+use crate::partition_id::PartitionId;
 use crate::permits::{Permit, Permits};
-use crate::segment::Run;
+use crate::read_batches::ReadBatches;
+use crate::segment::ReadRun;
 
 struct Kept {
     id: PartitionId,
     segment_base: i64,
-    run: Run,
+    run: ReadRun,
 }
 
 impl Kept {
@@ -50,7 +50,7 @@ impl ReadCache {
         self.reading.acquire().await
     }
 
-    pub(crate) fn keep(&self, id: PartitionId, segment_base: i64, run: Run) {
+    pub(crate) fn keep(&self, id: PartitionId, segment_base: i64, run: ReadRun) {
         let mut runs = self.runs.borrow_mut();
         self.bytes.set(self.bytes.get() + run.bytes);
         runs.push_back(Kept { id, segment_base, run });

@@ -7,37 +7,32 @@
 //!   synced by it.
 //! - A full disk, and too many open files, are waited out; every other failure is final.
 
-use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_reactor::{now, sleep, spawn, timeout, yield_now};
+use ringlog_reactor::{now, sleep, timeout, yield_now};
 
 use crate::checkpoint_file;
 use crate::error::StoreError;
 use crate::format::checkpoint::Checkpoint;
-use crate::format::frame::JournalIdentity;
+use crate::format::identity::JournalIdentity;
+use crate::inner::Inner;
 use crate::journal_files::{self, JournalFile};
-use crate::limits::{FLUSHES_IN_FLIGHT, SYNCS_IN_FLIGHT};
+use crate::limits::{DISK_FULL_PAUSE, FLUSHES_IN_FLIGHT, SYNCS_IN_FLIGHT};
+use crate::parallel::in_parallel;
 use crate::partition::Partition;
 use crate::partition_folders;
-use crate::permits::Permits;
 use crate::stats::count;
-use crate::store::{Inner, Store};
-
-/// How long to wait before a full disk is tried again.
-pub(crate) const DISK_FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Flushes and checkpoints until the store has failed or is closed.
 pub(crate) async fn run(inner: Rc<Inner>) {
-    while !inner.closed.get() && inner.failure().is_none() {
-        let wake = inner.flush_wake.notified();
-        if !inner.checkpoint_due.get() && inner.eager.borrow().is_empty() {
+    while !inner.closed.get() && inner.health.failure().is_none() {
+        let wake = inner.flusher.wake.notified();
+        if !inner.flusher.checkpoint_due.get() && inner.flusher.eager.borrow().is_empty() {
             wake.await;
             continue;
         }
-        let lock = inner.flush_lock.acquire().await;
+        let lock = inner.flusher.lock.acquire().await;
         let result = flush_round(&inner).await;
         drop(lock);
         if !settle(&inner, result).await {
@@ -52,25 +47,25 @@ pub(crate) async fn run(inner: Rc<Inner>) {
 pub(crate) async fn settle(inner: &Inner, result: Result<(), StoreError>) -> bool {
     match result {
         Ok(()) => {
-            inner.set_disk_full(false);
-            inner.room.notify_all();
+            inner.health.set_disk_full(false);
+            inner.committer.room.notify_all();
             true
         }
         Err(error) if error.is_disk_full() => {
-            inner.set_disk_full(true);
+            inner.health.set_disk_full(true);
             // What was to be done is still to be done.
-            inner.checkpoint_due.set(true);
+            inner.flusher.checkpoint_due.set(true);
             pause(inner).await;
             true
         }
         Err(error) if error.is_out_of_descriptors() || mutant("retry-after-failed-sync") => {
             tracing::warn!(shard = inner.config.shard, %error, "a flush waits for a file descriptor");
-            inner.checkpoint_due.set(true);
+            inner.flusher.checkpoint_due.set(true);
             pause(inner).await;
             true
         }
         Err(error) => {
-            inner.fail(error.to_string());
+            inner.health.fail(error.to_string());
             false
         }
     }
@@ -80,8 +75,8 @@ pub(crate) async fn settle(inner: &Inner, result: Result<(), StoreError>) -> boo
 /// and complained about, as often as there is work.
 async fn pause(inner: &Inner) {
     let until = now() + DISK_FULL_PAUSE;
-    while !inner.closed.get() && inner.failure().is_none() {
-        let wake = inner.flush_wake.notified();
+    while !inner.closed.get() && inner.health.failure().is_none() {
+        let wake = inner.flusher.wake.notified();
         let left = until.saturating_since(now());
         if left.is_zero() || timeout(left, wake).await.is_err() {
             return;
@@ -90,13 +85,11 @@ async fn pause(inner: &Inner) {
 }
 
 async fn flush_round(inner: &Rc<Inner>) -> Result<(), StoreError> {
-    if let Some(failure) = inner.failure() {
-        return Err(failure.into());
-    }
-    if inner.checkpoint_due.get() {
+    inner.health.check()?;
+    if inner.flusher.checkpoint_due.get() {
         return checkpoint(inner, false).await;
     }
-    let next = inner.eager.borrow_mut().pop_front();
+    let next = inner.flusher.eager.borrow_mut().pop_front();
     let Some(partition) = next else { return Ok(()) };
     partition.flush_queued.set(false);
     flush(inner, &partition).await
@@ -105,9 +98,9 @@ async fn flush_round(inner: &Rc<Inner>) -> Result<(), StoreError> {
 pub(crate) async fn flush(inner: &Inner, partition: &Rc<Partition>) -> Result<(), StoreError> {
     partition.flush().await?;
     if !partition.has_unflushed() || mutant("flushed-taken-for-clean") {
-        inner.dirty.borrow_mut().remove(&partition.id());
+        inner.flusher.dirty.borrow_mut().remove(&partition.id());
     }
-    inner.room.notify_all();
+    inner.committer.room.notify_all();
     Ok(())
 }
 
@@ -115,27 +108,26 @@ pub(crate) async fn flush(inner: &Inner, partition: &Rc<Partition>) -> Result<()
 /// there. The caller holds the flush lock, and may have waited for it while the one before it failed: a sync that failed
 /// must not be tried again, because it could falsely succeed.
 pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), StoreError> {
-    if let Some(failure) = inner.failure() {
-        return Err(failure.into());
-    }
-    inner.checkpoint_due.set(false);
+    inner.health.check()?;
+    inner.flusher.checkpoint_due.set(false);
     let upto = {
-        let mut journal = inner.journal.borrow_mut();
+        let mut journal = inner.committer.journal.borrow_mut();
         journal.memory().take_growth();
-        inner.bypassed_since_checkpoint.set(0);
+        inner.direct.bytes_since_checkpoint.set(0);
         journal.durable()
     };
     flush_all(inner).await?;
     let partitions: Vec<_> = inner.partitions.borrow().values().cloned().collect();
     sync_all(partitions.iter().filter(|partition| partition.is_unsynced())).await?;
-    let upto = if mutant("journal-freed-too-far") { inner.journal.borrow().durable() } else { upto };
+    let upto =
+        if mutant("journal-freed-too-far") { inner.committer.journal.borrow().durable() } else { upto };
     if mutant("drop-journal-before-checkpoint") {
-        inner.files.free_upto(upto);
+        inner.committer.files.free_upto(upto);
     }
     let clean = clean || mutant("checkpoint-says-clean");
     let journal_from = upto.0 + if mutant("checkpoint-skips-a-frame") { 2 } else { 1 };
     write(inner, clean, journal_from).await?;
-    inner.files.free_upto(upto);
+    inner.committer.files.free_upto(upto);
     reached("checkpoint made");
     count(&inner.shared.counters.checkpoints);
     Ok(())
@@ -144,27 +136,25 @@ pub(crate) async fn checkpoint(inner: &Rc<Inner>, clean: bool) -> Result<(), Sto
 /// Makes the start offsets durable, without a flush: it says what is synced now, and needs as much of the journal as the
 /// checkpoint before it. So it needs no space but its own, which is reserved. The caller holds the flush lock.
 pub(crate) async fn checkpoint_starts(inner: &Rc<Inner>) -> Result<(), StoreError> {
-    if let Some(failure) = inner.failure() {
-        return Err(failure.into());
-    }
-    write(inner, false, inner.journal_from.get()).await?;
+    inner.health.check()?;
+    write(inner, false, inner.flusher.journal_from.get()).await?;
     reached("checkpoint of start offsets made");
     Ok(())
 }
 
 async fn write(inner: &Rc<Inner>, clean: bool, journal_from: u64) -> Result<(), StoreError> {
-    let journal = inner.journal.borrow().identity();
+    let journal = inner.committer.journal.borrow().identity();
     let partitions: Vec<_> = inner.partitions.borrow().values().map(|partition| partition.point()).collect();
     let (dir, checkpoint) = (&inner.dir, &Checkpoint { journal, clean, journal_from, partitions });
     let replaced = inner.shared.descriptors.with_one(|| checkpoint_file::write(dir, checkpoint)).await;
     replaced.map_err(StoreError::io("replacing the checkpoint in", dir))?;
-    inner.journal_from.set(journal_from);
+    inner.flusher.journal_from.set(journal_from);
     Ok(())
 }
 
 /// Flushes what is durable now. Where there is no space for new segments, it flushes what needs none first.
 async fn flush_all(inner: &Rc<Inner>) -> Result<(), StoreError> {
-    let dirty: Vec<_> = inner.dirty.borrow().values().cloned().collect();
+    let dirty: Vec<_> = inner.flusher.dirty.borrow().values().cloned().collect();
     let (full, others): (Vec<_>, Vec<_>) = dirty.into_iter().partition(|partition| partition.must_roll());
     flush_in_groups(inner, &others, false).await?;
     flush_in_groups(inner, &full, true).await
@@ -201,7 +191,7 @@ async fn make_folders(inner: &Inner, group: &[Rc<Partition>]) -> Result<(), Stor
 /// for the checkpoint, and it has to be over soon.
 async fn flush_each(inner: &Rc<Inner>, partitions: &[Rc<Partition>]) -> Result<(), StoreError> {
     let mut left = partitions.iter();
-    while !inner.files.are_short() {
+    while !inner.committer.files.are_short() {
         let Some(partition) = left.next() else { return Ok(()) };
         flush(inner, partition).await?;
     }
@@ -220,44 +210,6 @@ pub(crate) async fn sync_all<'a>(
     in_parallel(SYNCS_IN_FLIGHT, partitions, sync).await
 }
 
-/// Does something with each, so many at a time. After an error nothing more is begun, and what is under way runs to its end. The first
-/// error is returned, but one that is final before one that can be waited out: whoever waits that out would try a failed sync again.
-pub(crate) async fn in_parallel<'a, T, F>(
-    at_once: usize,
-    all: impl Iterator<Item = &'a T>,
-    action: impl Fn(T) -> F,
-) -> Result<(), StoreError>
-where
-    T: Clone + 'a,
-    F: Future<Output = Result<(), StoreError>> + 'static,
-{
-    let permits = Permits::new(at_once);
-    let failed: Rc<RefCell<Option<StoreError>>> = Rc::default();
-    let mut tasks = Vec::new();
-    for one in all {
-        let permit = permits.acquire().await;
-        if failed.borrow().is_some() {
-            break;
-        }
-        let failed = Rc::clone(&failed);
-        let action = action(one.clone());
-        tasks.push(spawn(async move {
-            if let Err(error) = action.await {
-                let mut failed = failed.borrow_mut();
-                if failed.as_ref().is_none_or(StoreError::can_be_waited_out) {
-                    *failed = Some(error);
-                }
-            }
-            drop(permit);
-        }));
-    }
-    for task in tasks {
-        task.await;
-    }
-    let failed = failed.borrow_mut().take();
-    failed.map_or(Ok(()), Err)
-}
-
 /// Writes the first checkpoint of an epoch: nothing of its journal is needed yet.
 pub(crate) async fn write_first(
     dir: &std::path::Path,
@@ -273,12 +225,12 @@ pub(crate) async fn write_first(
 /// Makes the journal files that are still missing. A full disk is waited out: the journal gets by with fewer.
 pub(crate) async fn make_files(inner: Rc<Inner>, from: u32) {
     let (mut number, mut is_told) = (from, false);
-    while number < inner.config.journal_files && !inner.closing.get() && inner.failure().is_none() {
+    while number < inner.config.journal_files && !inner.closing.get() && inner.health.failure().is_none() {
         match make_file(&inner, number).await {
             Ok(file) => {
                 count(&inner.shared.counters.journal_files_made);
-                inner.files.add(file);
-                inner.room.notify_all();
+                inner.committer.files.add(file);
+                inner.committer.room.notify_all();
                 number += 1;
             }
             Err(error) if error.can_be_waited_out() => {
@@ -287,97 +239,14 @@ pub(crate) async fn make_files(inner: Rc<Inner>, from: u32) {
                 }
                 sleep(DISK_FULL_PAUSE).await;
             }
-            Err(error) => inner.fail(error.to_string()),
+            Err(error) => inner.health.fail(error.to_string()),
         }
     }
 }
 
 async fn make_file(inner: &Inner, number: u32) -> Result<JournalFile, StoreError> {
     let file = journal_files::make(&inner.dir, number, inner.config.journal_file_bytes).await?;
-    let _lock = inner.flush_lock.acquire().await;
+    let _lock = inner.flusher.lock.acquire().await;
     journal_files::name(&inner.dir, number).await?;
     Ok(file)
-}
-
-impl Store {
-    /// Ends the store in order: appends are refused from now on, what was appended is committed, flushed and checkpointed,
-    /// so that the next start has nothing to replay. After an error the next start recovers as after a crash.
-    pub async fn shutdown(&self) -> Result<(), StoreError> {
-        let inner = &self.inner;
-        inner.closing.set(true);
-        inner.room.notify_all();
-        inner.hurry();
-        if !mutant("stopped-before-committed") {
-            self.wait_until_idle().await?;
-        }
-        let _lock = inner.flush_lock.acquire().await;
-        if let Some(failure) = inner.failure() {
-            return Err(failure.into());
-        }
-        let grown: Vec<_> = inner.partitions.borrow().values().cloned().collect();
-        let result = checkpoint(inner, true).await;
-        inner.closed.set(true);
-        inner.commit_wake.notify_all();
-        inner.flush_wake.notify_all();
-        result?;
-        let save = |partition: Rc<Partition>| async move {
-            partition.save_index().await;
-            Ok(())
-        };
-        in_parallel(SYNCS_IN_FLIGHT, grown.iter().filter(|partition| partition.has_grown()), save).await
-    }
-
-    async fn wait_until_idle(&self) -> Result<(), StoreError> {
-        loop {
-            let committed = self.inner.committed.notified();
-            if let Some(failure) = self.inner.failure() {
-                return Err(failure.into());
-            }
-            let bypassing = self.inner.bypassing.get() > 0;
-            if self.inner.journal.borrow().is_idle() && !bypassing {
-                return Ok(());
-            }
-            if bypassing && self.inner.is_disk_full() {
-                return Err(StoreError::DiskFull);
-            }
-            committed.await;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::io::{Error, ErrorKind};
-
-    use ringlog_reactor::sim::Simulation;
-
-    use super::*;
-    use crate::error::SYNCING;
-
-    #[test]
-    fn a_sync_that_failed_is_not_taken_for_a_full_disk_that_was_met_beside_it() {
-        let full = || Err(StoreError::io("creating", "a")(ErrorKind::StorageFull.into()));
-        let failed = || Err(StoreError::io(SYNCING, "b")(Error::other("rotten")));
-        for failing_first in [false, true] {
-            let error =
-                Simulation::new(1).run(in_parallel(2, [false, true].iter(), move |sync: bool| async move {
-                    if sync != failing_first {
-                        sleep(Duration::from_millis(1)).await;
-                    }
-                    if sync { failed() } else { full() }
-                }));
-            assert!(error.is_err_and(|error| !error.can_be_waited_out()));
-        }
-    }
-
-    #[test]
-    fn nothing_is_begun_behind_an_error() {
-        let begun = Rc::new(Cell::new(0));
-        let result = Simulation::new(1).run(in_parallel(16, [(); 1000].iter(), |()| {
-            begun.set(begun.get() + 1);
-            async { Err(StoreError::DiskFull) }
-        }));
-        assert!(result.is_err() && begun.get() <= 16);
-    }
 }

@@ -9,18 +9,18 @@ use ringlog_reactor::fs::Sync;
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Notified, spawn, timeout};
 
+use crate::inner::Inner;
 use crate::journal::{SealedFrame, Touched};
 use crate::journal_files::Place;
 use crate::limits::{EAGER_FLUSH_BYTES, LAZY_COMMIT};
 use crate::partition::Partition;
 use crate::stats::{add, count};
-use crate::store::Inner;
 
 /// Runs until the store has failed or is closed.
 pub(crate) async fn run(inner: Rc<Inner>) {
-    while !inner.closed.get() && inner.failure().is_none() {
-        let wake = inner.commit_wake.notified();
-        let next = inner.journal.borrow_mut().next_frame();
+    while !inner.closed.get() && inner.health.failure().is_none() {
+        let wake = inner.committer.wake.notified();
+        let next = inner.committer.journal.borrow_mut().next_frame();
         let Some(frame) = next else {
             pause(&inner, wake).await;
             continue;
@@ -32,59 +32,59 @@ pub(crate) async fn run(inner: Rc<Inner>) {
 
 /// Waits for something to do. Entries that nobody waits for are given time, so that they share a commit.
 async fn pause(inner: &Inner, wake: Notified) {
-    if !inner.journal.borrow().is_lazy() {
+    if !inner.committer.journal.borrow().is_lazy() {
         return wake.await;
     }
     if inner.closing.get() || timeout(LAZY_COMMIT, wake).await.is_err() {
-        inner.journal.borrow_mut().hurry();
+        inner.committer.journal.borrow_mut().hurry();
     }
 }
 
 async fn commit(inner: Rc<Inner>, frame: SealedFrame, place: Place) {
     let sync = if mutant("ack-before-sync") { Sync::None } else { Sync::Data };
     let written = place.file.write_at(frame.pieces, place.position, sync).await;
-    if inner.failure().is_some() {
+    if inner.health.failure().is_some() {
         return;
     }
     if let Err(error) = written
         && !mutant("failed-write-acked")
     {
-        return inner.fail(format!("writing the journal: {error}"));
+        return inner.health.fail(format!("writing the journal: {error}"));
     }
     count(&inner.shared.counters.commits);
     if frame.overlaps {
         count(&inner.shared.counters.overlapped_commits);
     }
     add(&inner.shared.counters.committed_bytes, frame.bytes as u64);
-    inner.journal.borrow_mut().written(frame.sequence);
+    inner.committer.journal.borrow_mut().written(frame.sequence);
     settle(&inner);
 }
 
 /// Tells those who wait what has become durable, in the order of the frames.
 fn settle(inner: &Inner) {
     let mut advanced = false;
-    while let Some(touched) = { inner.journal.borrow_mut().advance_durable() } {
+    while let Some(touched) = { inner.committer.journal.borrow_mut().advance_durable() } {
         for Touched { partition, end, bypassed } in touched {
             partition.committed(end);
             if bypassed {
-                inner.note_bypassed(&partition);
+                inner.direct.note_settled(&partition);
             }
             flush_eagerly(inner, &partition);
         }
         advanced = true;
     }
     if advanced {
-        inner.committed.notify_all();
-        inner.room.notify_all();
-        inner.commit_wake.notify_all();
+        inner.committer.committed.notify_all();
+        inner.committer.room.notify_all();
+        inner.committer.wake.notify_all();
     }
 }
 
 /// The place of the frame in the journal.
 fn place(inner: &Inner, frame: &SealedFrame) -> Place {
-    let place = inner.files.place(frame.bytes, frame.sequence);
+    let place = inner.committer.files.place(frame.bytes, frame.sequence);
     if place.switched {
-        inner.request_checkpoint();
+        inner.flusher.request_checkpoint();
     }
     if place.recycled {
         reached("journal file recycled");
@@ -95,9 +95,7 @@ fn place(inner: &Inner, frame: &SealedFrame) -> Place {
 
 /// Puts a partition with a lot unflushed into the flusher's queue.
 fn flush_eagerly(inner: &Inner, partition: &Rc<Partition>) {
-    let much = partition.unflushed_bytes() >= EAGER_FLUSH_BYTES && !partition.is_bypassing();
-    if much && !partition.flush_queued.replace(true) {
-        inner.eager.borrow_mut().push_back(Rc::clone(partition));
-        inner.flush_wake.notify_all();
+    if partition.unflushed_bytes() >= EAGER_FLUSH_BYTES && !partition.is_bypassing() {
+        inner.flusher.flush_soon(partition);
     }
 }

@@ -4,8 +4,8 @@
 use bytes::{BufMut, BytesMut};
 use ringlog_protocol::batch::{self, BatchError, BatchHeader};
 
-use crate::PartitionId;
 use crate::format::envelope::{ENVELOPE_BYTES, EntryKind, Envelope, PREFIX_BYTES};
+use crate::partition_id::PartitionId;
 
 /// Bytes copied and summed at a time: they are still in the first cache when they are summed.
 const COPY_STEP_BYTES: usize = 16 << 10;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use ringlog_protocol::batch::BatchError;
 
-use crate::PartitionId;
 use crate::descriptors::is_out_of_descriptors;
 use crate::format::FormatError;
+use crate::partition_id::PartitionId;
 
 /// The action of a [`StoreError::Io`] that waited for stable storage.
 pub(crate) const SYNCING: &str = "syncing";

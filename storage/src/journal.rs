@@ -18,13 +18,14 @@ use crate::CommitSeq;
 use crate::config::TopicAck;
 use crate::entry;
 use crate::format::envelope::{ENVELOPE_BYTES, EntryKind};
-use crate::format::frame::{self, Chain, JournalIdentity};
+use crate::format::frame::{self, Chain};
+use crate::format::identity::JournalIdentity;
 use crate::journal_files::JournalFiles;
 use crate::limits::{
     CHUNK_BYTES, FRAME_OVERHEAD, LAZY_COMMIT_BYTES, MAX_COMMITS_IN_FLIGHT, MAX_QUEUED_FRAMES, round_up,
 };
-use crate::memory::{ChunkId, LogMemory};
-use crate::partition::Partition;
+use crate::memory::LogMemory;
+use crate::partition::{ChunkId, Partition};
 
 /// A partition with entries in a frame, and the log end behind the last of them.
 pub(crate) struct Touched {

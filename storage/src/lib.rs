@@ -21,45 +21,59 @@
 
 mod activate;
 mod agenda;
+mod appended;
+mod blocks;
 mod bulk;
 mod cache;
 pub mod check;
 mod checkpoint;
 mod checkpoint_file;
 mod commit;
+mod committer;
 mod config;
 mod descriptors;
+mod direct_writer;
 mod entry;
 mod error;
+mod flusher;
+mod folder_turn;
 mod folders;
 pub mod format;
+mod health;
+mod inner;
 mod journal;
 mod journal_files;
 mod layout;
 mod lazy_notify;
 pub mod limits;
 mod memory;
+mod parallel;
 mod partition;
 mod partition_folders;
+mod partition_id;
 mod permits;
+mod read_batches;
 mod recovery;
 mod reserve;
 mod retention;
 mod segment;
+mod shutdown;
 mod stats;
 mod store;
 
-pub use config::{
-    PartitionConfig, PartitionId, PartitionSpec, PreviousEpoch, StoreConfig, TimestampType, TopicAck,
-};
+pub use appended::{Appended, CommitSeq};
+pub use config::{PartitionConfig, PartitionSpec, PreviousEpoch, StoreConfig, TimestampType, TopicAck};
 pub use error::{AppendError, ReadError, RecoveryError, StoreError, StoreFailure};
+pub use folder_turn::FolderTurn;
 pub use folders::{
     keep_damaged_epoch, last_topic_id, make_topic, prepare_epoch, remove_epoch, remove_leftover_topics,
     remove_topic,
 };
-pub use partition::{Partition, ReadBatches};
-pub use partition_folders::FolderTurn;
+pub use health::Health;
+pub use partition::Partition;
+pub use partition_id::PartitionId;
+pub use read_batches::ReadBatches;
 pub use recovery::{Damage, Recovered, RecoverySummary, recover};
 pub use reserve::{Reserve, is_full, replace_copies};
 pub use stats::StoreStats;
-pub use store::{Appended, CommitSeq, Health, Store};
+pub use store::Store;

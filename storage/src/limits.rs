@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
+pub use crate::blocks::{BLOCK_BYTES, round_up, round_up_position};
+use crate::format::{envelope, frame};
 use ringlog_protocol::limits::MAX_BATCH_BYTES;
-use ringlog_reactor::DIRECT_ALIGN;
 
-use crate::format::{checkpoint, envelope, frame, index, journal_file, segment};
-
-/// The unit of every write and read of a journal or segment: what direct I/O asks for on any block device with
-/// sectors of up to 4 KiB.
-pub const BLOCK_BYTES: usize = 4096;
 /// One piece of log memory. Frames are carved out of it, one after another; a batch that does not fit gets a chunk of
 /// its own.
 pub const CHUNK_BYTES: usize = 1 << 20;
@@ -27,6 +23,8 @@ pub const LAZY_COMMIT_BYTES: usize = 64 << 10;
 /// Sealed frames that wait for the one being written. At this bound appends are refused until one is durable.
 pub const MAX_QUEUED_FRAMES: usize = 16;
 
+/// How long to wait before a full disk is tried again.
+pub const DISK_FULL_PAUSE: Duration = Duration::from_secs(1);
 /// A batch of this size goes straight into its segment, and so does all that a partition has pending behind one, while it
 /// is this much: the journal would write it twice.
 pub const DEFAULT_BYPASS_BYTES: usize = 256 << 10;
@@ -126,20 +124,7 @@ pub const DEFAULT_MEMORY_BYTES: usize = DEFAULT_TAIL_BYTES as usize
 /// One past the last byte a segment can have: the bound and one batch of the largest kind with its envelope.
 pub const MAX_SEGMENT_POSITION: u64 = MAX_SEGMENT_BYTES + MAX_FRAME_BYTES as u64;
 
-/// `bytes`, rounded up to whole blocks.
-pub const fn round_up(bytes: usize) -> usize {
-    bytes.div_ceil(BLOCK_BYTES) * BLOCK_BYTES
-}
-
-/// `position`, rounded up to the next block's first byte.
-pub const fn round_up_position(position: u64) -> u64 {
-    position.div_ceil(BLOCK_BYTES as u64) * BLOCK_BYTES as u64
-}
-
-const _: () = assert!(BLOCK_BYTES.is_multiple_of(DIRECT_ALIGN));
 const _: () = assert!(CHUNK_BYTES.is_multiple_of(BLOCK_BYTES));
-// A header of a file is one block, and is written whole.
-const _: () = assert!(journal_file::HEADER_BYTES <= BLOCK_BYTES && segment::HEADER_BYTES <= BLOCK_BYTES);
 // A default journal file holds a frame of any legal batch.
 const _: () = assert!(BLOCK_BYTES + MAX_FRAME_BYTES <= DEFAULT_JOURNAL_FILE_BYTES as usize);
 const _: () = assert!(MAX_JOURNAL_FILE_BYTES <= u32::MAX as u64);
@@ -150,5 +135,3 @@ const _: () = assert!(EAGER_FLUSH_BYTES <= DEFAULT_TAIL_BYTES as usize);
 const _: () = assert!(MAX_SEGMENT_POSITION <= u32::MAX as u64);
 const _: () = assert!(MAX_READ_SLICES <= 1024);
 const _: () = assert!(DEFAULT_MEMORY_BYTES <= 256 << 20);
-const _: () = assert!(MAX_INDEX_ENTRIES * index::ENTRY_BYTES <= 1 << 20);
-const _: () = assert!(MAX_CHECKPOINT_PARTITIONS * checkpoint::ENTRY_BYTES <= 64 << 20);

@@ -17,10 +17,7 @@ use bytes::{Bytes, BytesMut};
 use ringlog_reactor::sim::reached;
 
 use crate::limits::CHUNK_BYTES;
-use crate::partition::Partition;
-
-/// Numbers chunks in the order they were opened.
-pub(crate) type ChunkId = u64;
+use crate::partition::{ChunkId, Partition};
 
 struct Chunk {
     id: ChunkId,

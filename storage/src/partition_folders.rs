@@ -12,54 +12,16 @@ use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
+use ringlog_reactor::fs;
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_reactor::{fs, sleep};
 
-use crate::checkpoint::in_parallel;
 use crate::error::{SYNCING, StoreError};
 use crate::folders::make_durable;
 use crate::layout;
 use crate::limits::SYNCS_IN_FLIGHT;
-use crate::partition::{Partition, Shared};
-
-/// How often a shard looks whether the other one has made its folders: it takes one sync a topic.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-
-/// The turn to make folders of partitions. All shards of a node have the same one.
-#[derive(Debug, Clone, Default)]
-pub struct FolderTurn(Arc<AtomicBool>);
-
-impl FolderTurn {
-    async fn take(&self) -> Turn<'_> {
-        while self.0.swap(true, Ordering::Acquire) {
-            sleep(LOOK_AGAIN).await;
-        }
-        Turn(self)
-    }
-}
-
-struct Turn<'a>(&'a FolderTurn);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Release);
-    }
-}
-
-/// What is known of a partition's folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Folder {
-    /// If there is one, an earlier life has made it.
-    Unknown,
-    /// Made by this life, and not synced yet. No sync of it has failed.
-    Made,
-    /// There is one, on stable storage.
-    Durable,
-}
+use crate::parallel::in_parallel;
+use crate::partition::{Folder, Partition, Shared};
 
 /// Makes the folders that these partitions lack, and syncs each topic's folder once for all of them. The caller has entered the
 /// partitions' [activities](crate::permits::Activity).

@@ -13,10 +13,10 @@ use ringlog_reactor::{fs, sleep, timeout};
 
 use crate::checkpoint::{checkpoint, checkpoint_starts, flush};
 use crate::error::StoreError;
+use crate::inner::Inner;
 use crate::limits::RETENTION_AT_ONCE;
 use crate::partition::Partition;
 use crate::stats::count;
-use crate::store::Inner;
 
 /// How often it is looked whether something may go, and is only in the journal for too long.
 const EVERY: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ pub(crate) async fn run(inner: Rc<Inner>) {
     inner.shared.agenda.look_at_clock();
     loop {
         pause(&inner).await;
-        if inner.closing.get() || inner.failure().is_some() {
+        if inner.closing.get() || inner.health.failure().is_some() {
             return;
         }
         match round(&inner).await {
@@ -37,17 +37,17 @@ pub(crate) async fn run(inner: Rc<Inner>) {
                 tracing::debug!(shard = inner.config.shard, %error, "retention waits");
             }
             Err(_) if inner.closing.get() => return,
-            Err(error) => return inner.fail(error.to_string()),
+            Err(error) => return inner.health.fail(error.to_string()),
         }
     }
 }
 
 async fn pause(inner: &Inner) {
-    if inner.is_disk_full() {
+    if inner.health.is_disk_full() {
         return sleep(SOON).await;
     }
     let wake = inner.shared.agenda.woken();
-    if timeout(EVERY, wake).await.is_ok() && !inner.is_disk_full() {
+    if timeout(EVERY, wake).await.is_ok() && !inner.health.is_disk_full() {
         sleep(SOON).await;
     }
 }
@@ -57,10 +57,8 @@ async fn round(inner: &Rc<Inner>) -> Result<(), StoreError> {
     let now_ms = inner.shared.agenda.look_at_clock();
     let mut result = Ok(());
     loop {
-        let _lock = inner.flush_lock.acquire().await;
-        if let Some(failure) = inner.failure() {
-            return Err(failure.into());
-        }
+        let _lock = inner.flusher.lock.acquire().await;
+        inner.health.check()?;
         let due = inner.shared.agenda.take(now_ms, RETENTION_AT_ONCE);
         for id in &due {
             let partition = inner.partitions.borrow().get(id).cloned();
@@ -82,7 +80,7 @@ async fn round(inner: &Rc<Inner>) -> Result<(), StoreError> {
 
 /// Makes the new start offsets durable, and removes the files that are below.
 async fn let_go(inner: &Rc<Inner>) -> Result<(), StoreError> {
-    if inner.expired.borrow().is_empty() {
+    if inner.flusher.expired.borrow().is_empty() {
         return Ok(());
     }
     if mutant("retention-flushes-first") {
@@ -92,7 +90,7 @@ async fn let_go(inner: &Rc<Inner>) -> Result<(), StoreError> {
     }
     remove_files(inner).await;
     // What waits for space looks again at once.
-    inner.flush_wake.notify_all();
+    inner.flusher.wake.notify_all();
     Ok(())
 }
 
@@ -114,7 +112,7 @@ async fn retain(inner: &Inner, partition: &Rc<Partition>, now_ms: i64) -> Result
         return rolled;
     }
     let files = partition.retain(now_ms).await?;
-    inner.expired.borrow_mut().extend(files);
+    inner.flusher.expired.borrow_mut().extend(files);
     partition.plan_retention(now_ms).await;
     done.and(rolled)
 }
@@ -122,12 +120,12 @@ async fn retain(inner: &Inner, partition: &Rc<Partition>, now_ms: i64) -> Result
 /// Gives a little of the reserve to a segment that is to be begun: then the one before it can go.
 async fn give_up_some(inner: &Inner) -> bool {
     reached("reserve given up for a segment");
-    let given_up = inner.shared.descriptors.with_one(|| inner.reserve.give_up_some()).await;
+    let given_up = inner.shared.descriptors.with_one(|| inner.flusher.reserve.give_up_some()).await;
     given_up.unwrap_or(false)
 }
 
 async fn remove_files(inner: &Inner) {
-    let files = inner.expired.take();
+    let files = inner.flusher.expired.take();
     for path in files {
         match fs::remove_file(&path).await {
             Ok(()) => count(&inner.shared.counters.retired_files),

@@ -1,277 +1,34 @@
 //! One shard's storage: what the broker holds.
 //!
-//! Invariants:
-//! - No borrow of a `RefCell` is held across an await; whoever is woken finds all of them free.
-//! - Once failed, always failed: nothing is acknowledged or checkpointed any more. Reads go on.
+//! Once it has failed, nothing is acknowledged or checkpointed any more. Reads go on.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::BytesMut;
 use ringlog_protocol::TopicName;
 use ringlog_protocol::batch::{BatchHeader, check_for_produce};
 use ringlog_reactor::sim::reached;
-use ringlog_reactor::{Notified, Notify, fs, yield_now};
+use ringlog_reactor::{Notified, fs, yield_now};
 
+use crate::appended::{Appended, CommitSeq};
 use crate::bulk;
-use crate::checkpoint::in_parallel;
-use crate::config::{PartitionId, PartitionSpec, StoreConfig};
+use crate::config::PartitionSpec;
 use crate::error::{AppendError, StoreError, StoreFailure};
 use crate::folders::absent_is_fine;
 use crate::format::checkpoint::PartitionPoint;
 use crate::format::envelope::ENVELOPE_BYTES;
-use crate::journal::{Journal, NoRoom};
-use crate::journal_files::JournalFiles;
-use crate::layout;
+use crate::health::Health;
+use crate::inner::Inner;
 use crate::limits::SYNCS_IN_FLIGHT;
-use crate::partition::{Partition, Shared, TailEntry};
-use crate::permits::Permits;
-use crate::reserve::Reserve;
+use crate::parallel::in_parallel;
+use crate::partition::{Partition, TailEntry};
+use crate::partition_id::PartitionId;
 use crate::stats::{StoreStats, add, count};
-
-/// The sequence of a commit. Zero is before the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct CommitSeq(pub(crate) u64);
-
-/// Where a batch went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
-    /// The offset of its first record.
-    pub base_offset: i64,
-    /// The offset of its last.
-    pub last_offset: i64,
-    /// The batch is on stable storage once [`Store::durable`] has reached this. None if it went past the journal: then it
-    /// is once the partition's [`durable_end`](Partition::durable_end) is behind it, which [`Store::take_bypassed`] tells. A full
-    /// disk may take it out of the log before: see [`Partition::take_refused`].
-    pub commit: Option<CommitSeq>,
-}
-
-/// Whether a store takes appends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
-    /// It does.
-    Ok,
-    /// Not until there is space on the disk: it looks again every second.
-    DiskFull,
-    /// Not any more: a write or sync failed. Only a restart, which recovers from what is on the disk, helps.
-    Failed(String),
-}
 
 /// One shard's storage. Clones are handles to the same thing.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Rc<Inner>,
-}
-
-pub(crate) struct Inner {
-    pub(crate) config: StoreConfig,
-    /// The folder of this shard's journal and checkpoint.
-    pub(crate) dir: PathBuf,
-    pub(crate) partitions: RefCell<BTreeMap<PartitionId, Rc<Partition>>>,
-    pub(crate) journal: RefCell<Journal>,
-    pub(crate) files: JournalFiles,
-    pub(crate) shared: Shared,
-    pub(crate) health: RefCell<Health>,
-    /// There is something to commit, or the store is closing.
-    pub(crate) commit_wake: Notify,
-    /// A commit has ended, the disk is full, or the store has failed.
-    pub(crate) committed: Notify,
-    /// An append that was refused may succeed now.
-    pub(crate) room: Notify,
-    /// Something is to be flushed, a checkpoint is due, or the store is closing.
-    pub(crate) flush_wake: Notify,
-    /// Held by whoever flushes or checkpoints, be it several partitions at the same time.
-    pub(crate) flush_lock: Permits,
-    pub(crate) checkpoint_due: Cell<bool>,
-    /// Kept for a full disk.
-    pub(crate) reserve: Reserve,
-    /// The first frame that the last checkpoint still needs.
-    pub(crate) journal_from: Cell<u64>,
-    /// Files that retention has let go, until a checkpoint has the new start offsets and they are removed.
-    pub(crate) expired: RefCell<Vec<PathBuf>>,
-    /// Partitions with unflushed entries.
-    pub(crate) dirty: RefCell<BTreeMap<PartitionId, Rc<Partition>>>,
-    /// Partitions with so much unflushed that they do not wait for a checkpoint.
-    pub(crate) eager: RefCell<VecDeque<Rc<Partition>>>,
-    /// Partitions that bypass the journal.
-    pub(crate) bypassing: Cell<usize>,
-    pub(crate) bypassed_since_checkpoint: Cell<u64>,
-    /// Partitions of which something that went past the journal has become durable.
-    bypassed: RefCell<Vec<Rc<Partition>>>,
-    /// How often batches were taken out of the log again.
-    refusals: Cell<u64>,
-    /// Appends are refused from now on.
-    pub(crate) closing: Cell<bool>,
-    /// The tasks end.
-    pub(crate) closed: Cell<bool>,
-}
-
-impl Inner {
-    pub(crate) fn new(
-        config: StoreConfig,
-        journal: Journal,
-        partitions: BTreeMap<PartitionId, Rc<Partition>>,
-        shared: Shared,
-    ) -> Inner {
-        let dir = layout::shard_dir(&config.data_dir, config.epoch, config.shard);
-        Inner {
-            reserve: Reserve::of(&dir),
-            journal_from: Cell::new(1),
-            dir,
-            files: JournalFiles::new(config.journal_file_bytes),
-            config,
-            partitions: RefCell::new(partitions),
-            journal: RefCell::new(journal),
-            shared,
-            health: RefCell::new(Health::Ok),
-            commit_wake: Notify::new(),
-            committed: Notify::new(),
-            room: Notify::new(),
-            flush_wake: Notify::new(),
-            flush_lock: Permits::new(1),
-            checkpoint_due: Cell::new(false),
-            expired: RefCell::default(),
-            dirty: RefCell::default(),
-            eager: RefCell::default(),
-            bypassing: Cell::new(0),
-            bypassed_since_checkpoint: Cell::new(0),
-            bypassed: RefCell::default(),
-            refusals: Cell::new(0),
-            closing: Cell::new(false),
-            closed: Cell::new(false),
-        }
-    }
-
-    pub(crate) fn failure(&self) -> Option<StoreFailure> {
-        match &*self.health.borrow() {
-            Health::Failed(reason) => Some(StoreFailure(reason.clone())),
-            _ => None,
-        }
-    }
-
-    /// Stops acknowledging for ever.
-    pub(crate) fn fail(&self, reason: String) {
-        if self.failure().is_some() {
-            return;
-        }
-        reached("storage failed");
-        tracing::error!(
-            shard = self.config.shard,
-            reason,
-            "the storage has failed; nothing is acknowledged any more"
-        );
-        *self.health.borrow_mut() = Health::Failed(reason);
-        for notify in [&self.committed, &self.room, &self.commit_wake, &self.flush_wake] {
-            notify.notify_all();
-        }
-    }
-
-    pub(crate) fn is_disk_full(&self) -> bool {
-        *self.health.borrow() == Health::DiskFull
-    }
-
-    /// Has the flusher say whether the disk is still full, if it was.
-    pub(crate) fn look_for_space(&self) {
-        if self.is_disk_full() {
-            self.request_checkpoint();
-        }
-    }
-
-    pub(crate) fn set_disk_full(&self, full: bool) {
-        let next = if full { Health::DiskFull } else { Health::Ok };
-        let changed = {
-            let mut health = self.health.borrow_mut();
-            let changed = !matches!(*health, Health::Failed(_)) && *health != next;
-            if changed {
-                *health = next;
-            }
-            changed
-        };
-        if changed && full {
-            // Those who wait for room are refused now, instead of waiting for space.
-            self.shared.agenda.wake();
-            self.committed.notify_all();
-            self.room.notify_all();
-            tracing::error!(
-                shard = self.config.shard,
-                "the disk is full; appends are refused until there is space"
-            );
-        }
-        if changed && !full {
-            reached("full disk waited out");
-            tracing::info!(shard = self.config.shard, "there is space on the disk again");
-            self.room.notify_all();
-        }
-    }
-
-    pub(crate) fn hurry(&self) {
-        if self.journal.borrow_mut().hurry() {
-            self.commit_wake.notify_all();
-        }
-    }
-
-    pub(crate) fn request_checkpoint(&self) {
-        if !self.checkpoint_due.replace(true) {
-            self.flush_wake.notify_all();
-        }
-    }
-
-    fn check_appendable(&self) -> Result<(), AppendError> {
-        if self.closing.get() {
-            return Err(AppendError::ShuttingDown);
-        }
-        match &*self.health.borrow() {
-            Health::Ok => Ok(()),
-            Health::DiskFull => Err(AppendError::DiskFull),
-            Health::Failed(reason) => Err(AppendError::Failed(reason.clone())),
-        }
-    }
-
-    /// Has [`Store::take_bypassed`] tell of a partition.
-    pub(crate) fn note_bypassed(&self, partition: &Rc<Partition>) {
-        if !partition.bypass_noted.replace(true) {
-            self.bypassed.borrow_mut().push(Rc::clone(partition));
-        }
-    }
-
-    /// The same of batches that have left the log.
-    pub(crate) fn note_refused(&self, partition: &Rc<Partition>) {
-        self.refusals.set(self.refusals.get() + 1);
-        self.note_bypassed(partition);
-    }
-
-    pub(crate) fn make_room(&self, need: usize) -> Result<(), AppendError> {
-        let room = self.journal.borrow_mut().make_room(need, &self.files);
-        match room {
-            Ok(evicted) => {
-                add(&self.shared.counters.evictions, evicted);
-                Ok(())
-            }
-            Err(reason) => {
-                reached("append waits for room");
-                count(&self.shared.counters.refused_full);
-                if matches!(reason, NoRoom::Files) {
-                    reached("append waits for a journal file");
-                }
-                if !matches!(reason, NoRoom::Queue) {
-                    self.request_checkpoint();
-                }
-                // What was open is sealed now, and must be committed for room to come.
-                self.commit_wake.notify_all();
-                Err(AppendError::Full)
-            }
-        }
-    }
-
-    /// Log memory grows with the journal; with large batches faster. A checkpoint in time keeps appends from waiting.
-    fn checkpoint_if_grown(&self) {
-        let due = self.journal.borrow_mut().memory().growth() > self.config.tail_bytes / 2;
-        if due {
-            self.request_checkpoint();
-        }
-    }
 }
 
 impl Store {
@@ -309,10 +66,10 @@ impl Store {
             reached("partition deleted during a bypass");
         }
         partition.delete();
-        self.inner.dirty.borrow_mut().remove(&id);
+        self.inner.flusher.dirty.borrow_mut().remove(&id);
         // A bypass that waits for something must see it, and end.
-        self.inner.room.notify_all();
-        self.inner.committed.notify_all();
+        self.inner.committer.room.notify_all();
+        self.inner.committer.committed.notify_all();
         partition.activity().left().await;
         partition.forget_segments();
         // The files are closed at the end of this turn.
@@ -365,11 +122,14 @@ impl Store {
     /// [`Store::append_checked`] or [`Store::append_owned`] before anything else is awaited.
     pub fn check(&self, partition: &Rc<Partition>, batch: &[u8]) -> Result<BatchHeader, AppendError> {
         let inner = &*self.inner;
-        inner.check_appendable()?;
+        if inner.closing.get() {
+            return Err(AppendError::ShuttingDown);
+        }
+        inner.health.check_appendable()?;
         partition.check_appendable()?;
         let mut limit = partition.config().max_batch_bytes as usize;
         if batch.len() < inner.config.bypass_bytes {
-            limit = limit.min(inner.journal.borrow().max_batch_bytes());
+            limit = limit.min(inner.committer.journal.borrow().max_batch_bytes());
         }
         if batch.len() > limit {
             return Err(AppendError::TooLarge { bytes: batch.len(), limit });
@@ -396,10 +156,9 @@ impl Store {
             return Ok(self.appended(header, batch.len(), None));
         }
         inner.make_room(ENVELOPE_BYTES + batch.len())?;
-        let carved = inner.journal.borrow_mut().copy_in(partition, batch, header)?;
+        let carved = inner.committer.journal.borrow_mut().copy_in(partition, batch, header)?;
         if !partition.has_unflushed() {
-            inner.dirty.borrow_mut().insert(partition.id(), Rc::clone(partition));
-            partition.note_unflushed();
+            inner.flusher.note_dirty(partition);
         }
         partition.push(TailEntry {
             base_offset: header.base_offset,
@@ -409,10 +168,19 @@ impl Store {
             bytes: carved.entry,
         });
         if carved.news {
-            inner.commit_wake.notify_all();
-            inner.checkpoint_if_grown();
+            inner.committer.wake.notify_all();
+            self.checkpoint_if_grown();
         }
         Ok(self.appended(header, batch.len(), Some(carved.sequence)))
+    }
+
+    /// Log memory grows with the journal; with large batches faster. A checkpoint in time keeps appends from waiting.
+    fn checkpoint_if_grown(&self) {
+        let inner = &self.inner;
+        let due = inner.committer.journal.borrow_mut().memory().growth() > inner.config.tail_bytes / 2;
+        if due {
+            inner.flusher.request_checkpoint();
+        }
     }
 
     fn appended(&self, header: &BatchHeader, bytes: usize, commit: Option<CommitSeq>) -> Appended {
@@ -425,39 +193,37 @@ impl Store {
     /// Has everything appended so far committed now. Without this, a topic that is acknowledged in memory is committed a few
     /// milliseconds later, with what comes meanwhile.
     pub fn hurry(&self) {
-        self.inner.hurry();
+        self.inner.committer.hurry();
     }
 
     /// Resolves when an append that was refused as [`AppendError::Full`] or [`AppendError::DiskFull`] after this call may
     /// succeed. Make it before the append.
     pub fn room(&self) -> Notified {
-        self.inner.room.notified()
+        self.inner.committer.room.notified()
     }
 
     /// The last commit on stable storage.
     pub fn durable(&self) -> CommitSeq {
-        self.inner.journal.borrow().durable()
+        self.inner.committer.journal.borrow().durable()
     }
 
     /// The partitions of which something that went past the journal has become durable since the last call, or was refused: see
     /// [`Partition::take_refused`].
     pub fn take_bypassed(&self) -> Vec<Rc<Partition>> {
-        let taken = self.inner.bypassed.take();
-        taken.iter().for_each(|partition| partition.bypass_noted.set(false));
-        taken
+        self.inner.direct.take_settled()
     }
 
     /// Waits until more than `after` is on stable storage, or a batch was refused, and says how much is. Fails, for ever, once
     /// the store has failed.
     pub async fn committed(&self, after: CommitSeq) -> Result<CommitSeq, StoreFailure> {
-        let refusals = self.inner.refusals.get();
+        let refusals = self.inner.direct.refusals.get();
         loop {
-            let committed = self.inner.committed.notified();
+            let committed = self.inner.committer.committed.notified();
             let durable = self.durable();
-            if durable > after || self.inner.refusals.get() != refusals {
+            if durable > after || self.inner.direct.refusals.get() != refusals {
                 return Ok(durable);
             }
-            if let Some(failure) = self.inner.failure() {
+            if let Some(failure) = self.inner.health.failure() {
                 return Err(failure);
             }
             committed.await;
@@ -466,12 +232,12 @@ impl Store {
 
     /// Whether appends are taken.
     pub fn health(&self) -> Health {
-        self.inner.health.borrow().clone()
+        self.inner.health.now()
     }
 
     /// What has happened since the start.
     pub fn stats(&self) -> StoreStats {
-        let tail_bytes = self.inner.journal.borrow_mut().memory().bytes();
+        let tail_bytes = self.inner.committer.journal.borrow_mut().memory().bytes();
         self.inner.shared.counters.tail_bytes.set(tail_bytes);
         self.inner.shared.counters.snapshot()
     }

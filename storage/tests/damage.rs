@@ -10,7 +10,7 @@ use common::folders::{bypassed, crashed, files_below, frame_of, id, rolled, segm
 use common::lost_end::{Size, lives_with_a_lost_end};
 use common::{Broker, Model, Started, batch, flip, on_ring, patched, read_all};
 use ringlog_storage::format::checkpoint::Checkpoint;
-use ringlog_storage::format::{envelope, frame};
+use ringlog_storage::format::{envelope, frame, identity};
 use ringlog_storage::{AppendError, Appended, ReadError, RecoveryError, recover};
 use tempfile::TempDir;
 
@@ -263,7 +263,7 @@ fn frames_left_in_recycled_files_are_not_replayed() {
 
 /// A batch that has the header of a later frame of the first journal wherever a block may begin.
 fn forged(salt: u64) -> bytes::Bytes {
-    let header = frame::JournalIdentity { epoch: 1, shard: 0, salt }.header(1000, 0);
+    let header = identity::JournalIdentity { epoch: 1, shard: 0, salt }.header(1000, 0);
     let build = |value: &[u8]| {
         let mut builder = ringlog_protocol::batch::BatchBuilder::new(1 << 20);
         builder.push(1, None, Some(value), []).expect("it fits");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{CheckReport, Known};
+use super::report::{CheckReport, Known};
 use crate::config::PreviousEpoch;
 use crate::error::{RecoveryError, StoreError};
 use crate::folders::list;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ringlog_reactor::fs;
 
-use super::{CheckProgress, CheckReport, CheckedPartition, Finding, Weight};
+use super::report::{CheckProgress, CheckReport, CheckedPartition, Finding, Weight};
 use crate::error::{RecoveryError, StoreError};
 use crate::format::index::Index;
 use crate::layout;

@@ -2,10 +2,10 @@
 //!
 //! Everything a checkpoint names was synced before the file was replaced; it is replaced whole, or not at all.
 
-use super::frame::JournalIdentity;
-use super::{FORMAT_VERSION, FormatError, i64_at, put, u32_at, u64_at};
-use crate::PartitionId;
+use super::fields::{FORMAT_VERSION, FormatError, i64_at, put, u32_at, u64_at};
+use super::identity::{ActiveSegment, JournalIdentity};
 use crate::limits::{BLOCK_BYTES, MAX_CHECKPOINT_PARTITIONS, MAX_SEGMENT_POSITION};
+use crate::partition_id::PartitionId;
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 48;
@@ -65,15 +65,6 @@ pub struct PartitionPoint {
     pub next_offset: i64,
     /// The last segment and its synced bytes, a multiple of the block size; none while nothing was flushed.
     pub active: Option<ActiveSegment>,
-}
-
-/// The segment that grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ActiveSegment {
-    /// Its base offset, which is its name.
-    pub base_offset: i64,
-    /// Bytes on stable storage, header included.
-    pub bytes: u64,
 }
 
 impl Checkpoint {

@@ -5,9 +5,9 @@
 //! damaged body names its partition, and a damaged envelope does not.
 
 use super::envelope::{ENVELOPE_BYTES, Envelope, EnvelopeError, KIND_AT, PREFIX_BYTES};
-use super::u32_at;
-use crate::PartitionId;
+use super::fields::u32_at;
 use crate::limits::BLOCK_BYTES;
+use crate::partition_id::PartitionId;
 use ringlog_protocol::batch::{self, BatchHeader};
 
 /// A whole entry within some bytes.

@@ -4,8 +4,8 @@
 //! misdirected write, a stale block or a flipped epoch passes it. The envelope's checksum covers exactly these. The two
 //! together cover every byte of an entry once.
 
-use super::{put, u32_at, u64_at};
-use crate::PartitionId;
+use super::fields::{put, u32_at, u64_at};
+use crate::partition_id::PartitionId;
 use ringlog_protocol::batch;
 use ringlog_protocol::limits::MAX_BATCH_BYTES;
 

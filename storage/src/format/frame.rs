@@ -13,8 +13,9 @@
 use ringlog_reactor::sim::mutant;
 
 use super::entry::{Entry, EntryError};
+use super::fields::{put, u32_at, u64_at};
+use super::identity::JournalIdentity;
 use super::mark::{MARK_BYTES, Mark, MarkError};
-use super::{put, u32_at, u64_at};
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 32;
@@ -38,17 +39,6 @@ const END_CHAIN: usize = 16;
 const END_CRC: usize = 20;
 
 const _: () = assert!(HEADER_CRC + 4 == HEADER_BYTES && END_CRC + 4 == END_BYTES);
-
-/// Which journal a frame belongs to. Frames of another one are not seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct JournalIdentity {
-    /// The epoch: one per start of the broker.
-    pub epoch: u64,
-    /// The shard that wrote it.
-    pub shard: u32,
-    /// The random number that seeds its checksums.
-    pub salt: u64,
-}
 
 /// What a frame's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

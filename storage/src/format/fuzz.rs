@@ -10,16 +10,18 @@ use crc32c::{crc32c, crc32c_append};
 use ringlog_fuzz::{Target, Verdict};
 use ringlog_protocol::batch::{BatchBuilder, HEADER_BYTES, crc_of, patch};
 
-use super::checkpoint::{ActiveSegment, Checkpoint, PartitionPoint};
+use super::checkpoint::{Checkpoint, PartitionPoint};
 use super::entry::{Entry, entry_start, is_padding};
 use super::envelope::{ENVELOPE_BYTES, EntryKind, Envelope};
-use super::frame::{self, END_BYTES, FrameStep, JournalIdentity};
+use super::frame::{self, END_BYTES, FrameStep};
+use super::identity::ActiveSegment;
+use super::identity::JournalIdentity;
 use super::index::{Index, IndexEntry};
 use super::journal_file;
 use super::mark::{MARK_BYTES, Mark};
 use super::segment::SegmentHeader;
-use crate::PartitionId;
 use crate::limits::BLOCK_BYTES;
+use crate::partition_id::PartitionId;
 
 const ID: PartitionId = PartitionId { topic: 7, partition: 3 };
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");

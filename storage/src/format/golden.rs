@@ -1,13 +1,15 @@
 //! Holds the code to `docs/on_disk.md`: the bytes built from its tables are the bytes that are written.
 
-use super::checkpoint::{ActiveSegment, Checkpoint, PartitionPoint};
+use super::checkpoint::{Checkpoint, PartitionPoint};
 use super::envelope::{EntryKind, Envelope};
-use super::frame::{FrameHeader, JournalIdentity};
+use super::frame::FrameHeader;
+use super::identity::ActiveSegment;
+use super::identity::JournalIdentity;
 use super::index::{Index, IndexEntry};
 use super::mark::Mark;
 use super::segment::SegmentHeader;
 use super::{index, journal_file};
-use crate::PartitionId;
+use crate::partition_id::PartitionId;
 
 const PAGE: &str = include_str!("../../../docs/on_disk.md");
 const ID: PartitionId = PartitionId { topic: 7, partition: 3 };

@@ -3,7 +3,7 @@
 //!
 //! Invariant of a decoded index: entries go up in offset and position, and their timestamps never go down.
 
-use super::{FORMAT_VERSION, FormatError, i64_at, put, u32_at, u64_at};
+use super::fields::{FORMAT_VERSION, FormatError, i64_at, put, u32_at, u64_at};
 use crate::limits::{BLOCK_BYTES, MAX_INDEX_ENTRIES, MAX_SEGMENT_POSITION};
 
 /// Bytes of the header.

@@ -1,7 +1,7 @@
 //! The first block of a journal file. It says only that this is one, and how long it is: whose frames follow is said by each
 //! frame, so a file is recycled by renaming it.
 
-use super::{FORMAT_VERSION, FormatError, put, u32_at, u64_at};
+use super::fields::{FORMAT_VERSION, FormatError, put, u32_at, u64_at};
 
 /// Bytes of the header; zeros follow to the end of the first block.
 pub const HEADER_BYTES: usize = 24;

@@ -3,9 +3,9 @@
 //! Large batches go straight into their segment. A mark in the journal then says so, in the journal's order: all that is
 //! below its `next_offset` stands in segments, synced, and entries of the partition behind the mark go on from there.
 
-use super::checkpoint::ActiveSegment;
-use super::{i64_at, put, u32_at, u64_at};
-use crate::PartitionId;
+use super::fields::{i64_at, put, u32_at, u64_at};
+use super::identity::ActiveSegment;
+use crate::partition_id::PartitionId;
 
 /// Bytes of a mark.
 pub const MARK_BYTES: usize = 48;

@@ -1,7 +1,7 @@
 //! The first block of a segment: whose log it is and where in it the segment begins.
 
-use super::{FORMAT_VERSION, FormatError, i64_at, put, u32_at, u64_at};
-use crate::PartitionId;
+use super::fields::{FORMAT_VERSION, FormatError, i64_at, put, u32_at, u64_at};
+use crate::partition_id::PartitionId;
 
 /// Bytes of the header; zeros follow to the end of the first block.
 pub const HEADER_BYTES: usize = 36;

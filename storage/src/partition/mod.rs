@@ -10,6 +10,7 @@
 //!   always finds an offset in one of the two, whenever the tail is evicted.
 //! - An offset that somebody was told of is given to one batch for ever; a partition known to have lost acknowledged data takes no more.
 
+mod direct_write;
 mod flush;
 mod read;
 mod retain;
@@ -25,24 +26,23 @@ use bytes::Bytes;
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Notified, Notify};
 
-pub use read::ReadBatches;
-pub(crate) use runs::Run;
-pub(crate) use tail::TailEntry;
+pub(crate) use tail::{ChunkId, TailEntry};
 
 use crate::agenda::{Agenda, NEVER};
+use crate::appended::Appended;
 use crate::cache::ReadCache;
-use crate::config::{PartitionConfig, PartitionId, PartitionSpec, StoreConfig, TopicAck};
+use crate::config::{PartitionConfig, PartitionSpec, StoreConfig, TopicAck};
 use crate::descriptors::Descriptors;
 use crate::error::AppendError;
-use crate::format::checkpoint::{ActiveSegment, PartitionPoint};
+use crate::folder_turn::FolderTurn;
+use crate::format::checkpoint::PartitionPoint;
+use crate::format::identity::ActiveSegment;
 use crate::lazy_notify::LazyNotify;
 use crate::limits::{MAX_SEGMENT_BYTES, MIN_RETENTION_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
-use crate::memory::ChunkId;
-use crate::partition_folders::{Folder, FolderTurn};
+use crate::partition_id::PartitionId;
 use crate::permits::Activity;
 use crate::segment::{Segment, SegmentContext};
 use crate::stats::{Counters, count};
-use crate::store::Appended;
 use runs::Runs;
 use tail::Tail;
 
@@ -72,6 +72,17 @@ impl Shared {
             descriptors: Descriptors::new(config.open_files),
         }
     }
+}
+
+/// What is known of a partition's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Folder {
+    /// If there is one, an earlier life has made it.
+    Unknown,
+    /// Made by this life, and not synced yet. No sync of it has failed.
+    Made,
+    /// There is one, on stable storage.
+    Durable,
 }
 
 /// Why a partition takes no more batches.

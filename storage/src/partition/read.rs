@@ -5,38 +5,15 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use ringlog_protocol::batch::BatchHeader;
 
 use super::Partition;
 use crate::error::ReadError;
 use crate::format::checkpoint::PartitionPoint;
 use crate::limits::{BLOCK_BYTES, COLD_READ_BYTES, OPEN_SEALED_SEGMENTS};
-use crate::segment::{Place, Run, Segment, SegmentError, WalkError, WalkedEntry};
+use crate::read_batches::ReadBatches;
+use crate::segment::{Place, ReadRun, Segment, SegmentError, WalkError, WalkedEntry};
 use crate::stats::count;
-
-/// Whole batches, one after another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadBatches {
-    /// The batches. The first may begin before the offset that was asked for.
-    pub batches: Vec<Bytes>,
-    /// Their bytes together.
-    pub bytes: usize,
-    /// Where to read on: the offset after the last batch, or the one asked for if there is none.
-    pub next_offset: i64,
-}
-
-impl ReadBatches {
-    pub(crate) fn empty(offset: i64) -> ReadBatches {
-        ReadBatches { batches: Vec::new(), bytes: 0, next_offset: offset }
-    }
-
-    pub(crate) fn push(&mut self, batch: Bytes, next_offset: i64) {
-        self.bytes += batch.len();
-        self.batches.push(batch);
-        self.next_offset = next_offset;
-    }
-}
 
 impl Partition {
     /// Batches from `offset` on: at least one if one may be read, no more than `max_bytes` otherwise, and no more than
@@ -107,7 +84,7 @@ impl Partition {
         }
     }
 
-    async fn read_segment(&self, segment: &Segment, offset: i64) -> Result<Run, SegmentError> {
+    async fn read_segment(&self, segment: &Segment, offset: i64) -> Result<ReadRun, SegmentError> {
         if let Some(position) = self.shared.cache.position_after(self.id(), segment.base_offset(), offset) {
             let place = Place { position, base_offset: Some(offset) };
             return segment.read_run(place, offset).await;

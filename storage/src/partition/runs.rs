@@ -1,107 +1,45 @@
-//! Entries on their way past the journal: runs of whole blocks, in memory just as their segment will hold them.
-//!
-//! Invariants:
-//! - While a partition bypasses, every batch appended to it joins its runs: the log's order is theirs.
-//! - A run begins at a block boundary, of memory and of its segment, and is whole blocks once it is taken to be written.
-//! - The runs hold the tail's newest entries: all that are neither in a journal frame nor in a segment.
-//! - What somebody was told of never leaves the runs but into a segment, or the journal.
+//! Runs on their way past the journal: those that wait to be written, and the one that small batches are still added to.
 
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use ringlog_protocol::batch::{BatchError, BatchHeader};
-use ringlog_reactor::sim::{mutant, reached};
 
-use super::{Partition, TailEntry};
-use crate::config::TopicAck;
-use crate::entry;
+use super::tail::ChunkId;
 use crate::format::entry::entry_start;
-use crate::format::envelope::{ENVELOPE_BYTES, EntryKind};
-use crate::format::mark::Mark;
-use crate::limits::{BLOCK_BYTES, round_up};
-use crate::memory::ChunkId;
-use crate::segment::Segment;
-
-/// Where in its run an entry stands, and what an index wants of it.
-pub(crate) struct RunEntry {
-    pub(crate) at: usize,
-    pub(crate) base_offset: i64,
-    pub(crate) last_offset: i64,
-    pub(crate) max_timestamp: i64,
-}
-
-/// Neighbours in memory that are written as they are.
-#[derive(Default)]
-pub(crate) struct Run {
-    pub(crate) pieces: Vec<Bytes>,
-    pub(crate) bytes: usize,
-    pub(crate) entries: Vec<RunEntry>,
-}
+use crate::limits::round_up;
+use crate::segment::WriteRun;
 
 /// The run that small batches are still added to.
-struct OpenRun {
-    spare: BytesMut,
-    chunk: ChunkId,
-    run: Run,
+pub(super) struct OpenRun {
+    pub(super) spare: BytesMut,
+    pub(super) chunk: ChunkId,
+    pub(super) run: WriteRun,
 }
 
 #[derive(Default)]
 pub(super) struct Runs {
-    bypassing: bool,
-    sealed: VecDeque<Run>,
-    open: Option<OpenRun>,
+    pub(super) bypassing: bool,
+    pub(super) sealed: VecDeque<WriteRun>,
+    pub(super) open: Option<OpenRun>,
     /// Of all runs.
-    bytes: usize,
-}
-
-impl Run {
-    fn note(&mut self, header: &BatchHeader, at: usize) {
-        self.entries.push(RunEntry {
-            at,
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            max_timestamp: header.max_timestamp,
-        });
-    }
-
-    /// Whether it can be written as it is, and is what its entries' places say.
-    fn is_whole(&self) -> bool {
-        let mut at = self.pieces.first().map_or(1, |first| first.as_ptr().addr());
-        let aligned = at.is_multiple_of(BLOCK_BYTES) && self.bytes.is_multiple_of(BLOCK_BYTES);
-        let end = at + self.bytes;
-        let in_row = self.pieces.iter().filter(|piece| !piece.is_empty()).all(|piece| {
-            let follows = piece.as_ptr().addr() == at;
-            at += piece.len();
-            follows
-        });
-        aligned && in_row && at == end
-    }
-
-    fn first_offset(&self) -> i64 {
-        self.entries.first().expect("a run has an entry").base_offset
-    }
-
-    /// The offset after its last entry.
-    pub(crate) fn next_offset(&self) -> i64 {
-        self.entries.last().expect("a run has an entry").last_offset + 1
-    }
+    pub(super) bytes: usize,
 }
 
 impl OpenRun {
     /// Where an entry of that many bytes would stand, if it fits with the zeros behind it.
-    fn place_of(&self, bytes: usize) -> Option<usize> {
+    pub(super) fn place_of(&self, bytes: usize) -> Option<usize> {
         let at = entry_start(self.run.bytes as u64) as usize;
         (round_up(at + bytes) - self.run.bytes <= self.spare.capacity()).then_some(at)
     }
 
-    fn carve(&mut self) -> Bytes {
+    pub(super) fn carve(&mut self) -> Bytes {
         let piece = self.spare.split().freeze();
         self.run.bytes += piece.len();
         self.run.pieces.push(piece.clone());
         piece
     }
 
-    fn seal(mut self) -> Run {
+    pub(super) fn seal(mut self) -> WriteRun {
         self.spare.put_bytes(0, round_up(self.run.bytes) - self.run.bytes);
         self.carve();
         self.run
@@ -109,7 +47,7 @@ impl OpenRun {
 }
 
 impl Runs {
-    fn seal(&mut self) {
+    pub(super) fn seal(&mut self) {
         let Some(open) = self.open.take() else { return };
         let before = open.run.bytes;
         let run = open.seal();
@@ -120,7 +58,7 @@ impl Runs {
 
 impl Runs {
     /// Drops the newest runs, as long as they begin at `told_end` or behind. Returns the first offset that is gone.
-    fn take_back(&mut self, told_end: i64) -> Option<i64> {
+    pub(super) fn take_back(&mut self, told_end: i64) -> Option<i64> {
         let open = self.open.take_if(|open| open.run.first_offset() >= told_end);
         let mut from = None;
         if let Some(OpenRun { run, .. }) = open {
@@ -134,192 +72,5 @@ impl Runs {
             from = Some(run.first_offset());
         }
         from
-    }
-}
-
-impl Partition {
-    /// Whether its batches go past the journal now.
-    pub(crate) fn is_bypassing(&self) -> bool {
-        self.runs.borrow().bypassing
-    }
-
-    /// Begins to bypass. False if it does so already.
-    pub(crate) fn begin_bypass(&self) -> bool {
-        !std::mem::replace(&mut self.runs.borrow_mut().bypassing, true)
-    }
-
-    /// The partition's batches go into the journal again. Nothing may be left in the runs.
-    pub(crate) fn end_bypass(&self) {
-        *self.runs.borrow_mut() = Runs::default();
-    }
-
-    /// The kind of an entry that goes past the journal now.
-    pub(crate) fn bypassed_kind(&self, header: &BatchHeader) -> EntryKind {
-        match self.durable_end() == header.base_offset {
-            true => EntryKind::BypassedNext,
-            false => EntryKind::Unproven,
-        }
-    }
-
-    /// Bytes that no write has taken yet.
-    pub(crate) fn pending_bytes(&self) -> usize {
-        self.runs.borrow().bytes
-    }
-
-    /// The first offset that no write has taken yet.
-    pub(crate) fn pending_start(&self) -> i64 {
-        let runs = self.runs.borrow();
-        let first = runs.sealed.front().or(runs.open.as_ref().map(|open| &open.run));
-        first.map_or(self.log_end(), Run::first_offset)
-    }
-
-    /// Adds a batch that lies in memory as its segment will have it: envelope, batch, zeros to the block's end.
-    pub(crate) fn push_run(&self, memory: Bytes, entry_bytes: usize, header: &BatchHeader, chunk: ChunkId) {
-        self.push_entry(memory.slice(..entry_bytes), header, chunk);
-        let mut run = Run { bytes: memory.len(), pieces: vec![memory], entries: Vec::with_capacity(1) };
-        run.note(header, 0);
-        let runs = &mut *self.runs.borrow_mut();
-        runs.seal();
-        runs.bytes += run.bytes;
-        runs.sealed.push_back(run);
-    }
-
-    /// Whether the run that is open takes a batch of that many bytes.
-    pub(crate) fn run_has_room(&self, batch_bytes: usize) -> bool {
-        let runs = self.runs.borrow();
-        runs.open.as_ref().is_some_and(|open| open.place_of(ENVELOPE_BYTES + batch_bytes).is_some())
-    }
-
-    /// Opens a new run in aligned memory, which log memory has taken in as `chunk`.
-    pub(crate) fn open_run(&self, memory: BytesMut, chunk: ChunkId) {
-        let runs = &mut *self.runs.borrow_mut();
-        runs.seal();
-        runs.open = Some(OpenRun { spare: memory, chunk, run: Run::default() });
-    }
-
-    /// Copies a batch into the open run, which has room. After an error nothing has changed.
-    pub(crate) fn copy_into_run(&self, batch: &[u8], header: &BatchHeader) -> Result<(), BatchError> {
-        let mut runs = self.runs.borrow_mut();
-        let open = runs.open.as_mut().expect("room was made in a run");
-        let at = open.place_of(ENVELOPE_BYTES + batch.len()).expect("room was made in the run");
-        let before = open.run.bytes;
-        open.spare.put_bytes(0, at - before);
-        if let Err(error) =
-            entry::copy_in(&mut open.spare, self.id(), self.bypassed_kind(header), batch, header)
-        {
-            open.spare.clear();
-            return Err(error);
-        }
-        if at > before {
-            let gap = open.spare.split_to(at - before).freeze();
-            open.run.bytes += gap.len();
-            open.run.pieces.push(gap);
-        }
-        let entry = open.carve();
-        open.run.note(header, at);
-        let (chunk, more) = (open.chunk, open.run.bytes - before);
-        runs.bytes += more;
-        drop(runs);
-        self.push_entry(entry, header, chunk);
-        Ok(())
-    }
-
-    /// Takes the open run back if nothing came of it, and returns its chunk.
-    pub(crate) fn drop_empty_run(&self) -> Option<ChunkId> {
-        let mut runs = self.runs.borrow_mut();
-        runs.open.take_if(|open| open.run.entries.is_empty()).map(|open| open.chunk)
-    }
-
-    fn push_entry(&self, bytes: Bytes, header: &BatchHeader, chunk: ChunkId) {
-        self.push(TailEntry {
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            max_timestamp: header.max_timestamp,
-            chunk,
-            bytes,
-        });
-    }
-
-    /// How many bytes the oldest runs have that may be written into `segment` at `position` next: about `most`, and one run at
-    /// least. None if the segment has no room for the first.
-    pub(crate) fn next_runs(&self, segment: &Segment, position: u64, most: usize) -> Option<usize> {
-        let runs = &mut *self.runs.borrow_mut();
-        if runs.sealed.is_empty() {
-            runs.seal();
-        }
-        let mut bytes = 0;
-        for run in &runs.sealed {
-            let (at, last_offset) = (position + bytes as u64, run.next_offset() - 1);
-            if bytes >= most || !segment.has_room_for(at, last_offset, run.bytes, self.segment_bytes()) {
-                break;
-            }
-            bytes += run.bytes;
-        }
-        (bytes > 0).then_some(bytes)
-    }
-
-    /// Takes the runs that [`Partition::next_runs`] has counted, as far as they are still there.
-    pub(crate) fn take_runs(&self, segment: &Segment, position: u64, bytes: usize) -> Option<Vec<Run>> {
-        // Others may have come in their place.
-        let bytes = self.next_runs(segment, position, bytes).filter(|next| *next <= bytes)?;
-        let runs = &mut *self.runs.borrow_mut();
-        let (mut taken, mut left) = (Vec::new(), bytes);
-        while left > 0 {
-            let run = runs.sealed.pop_front().expect("it was counted just now");
-            assert!(run.is_whole(), "a run is neighbours in memory, and whole blocks");
-            left -= run.bytes;
-            taken.push(run);
-        }
-        runs.bytes -= bytes;
-        Some(taken)
-    }
-
-    /// Takes out of the log what no write has taken and nobody was told of; a small batch that shares its run with one that
-    /// somebody was told of stays with it. True if that was anything: then nothing is
-    /// appended until [`Partition::take_refused`] has said from where on.
-    pub(crate) fn refuse_unwritten(&self) -> bool {
-        let told_end = match self.config().ack {
-            TopicAck::Disk if mutant("told-taken-back") => 0,
-            TopicAck::Disk => self.told_end.get(),
-            TopicAck::Memory => i64::MAX,
-        };
-        let Some(from) = self.runs.borrow_mut().take_back(told_end) else { return false };
-        reached("large batch refused on a full disk");
-        assert!(from >= self.durable_end().max(self.flushed_end()), "what is written stays");
-        self.tail.borrow_mut().take_back(from);
-        self.log_end.set(from);
-        assert_eq!(
-            self.refused_from.replace(Some(from)),
-            None,
-            "nothing is appended behind a refusal that is untold"
-        );
-        true
-    }
-
-    /// Notes that these runs stand in the active segment, synced, with everything before them.
-    pub(crate) fn runs_written(&self, segment: &Segment, runs: &[Run]) {
-        let mut entries = 0;
-        for run in runs {
-            segment.hold(run);
-            entries += run.entries.len();
-        }
-        self.tail.borrow_mut().flushed(entries);
-        self.flushed_end.set(segment.end_offset());
-        self.synced.set((segment.end_offset(), Some(segment.point())));
-        self.grown.set(true);
-    }
-
-    /// What the journal is to say of the segments: all they hold is synced.
-    pub(crate) fn mark(&self) -> Option<Mark> {
-        let (next_offset, segment) = self.synced.get();
-        segment.map(|segment| Mark { id: self.id(), segment, next_offset })
-    }
-
-    /// The entries that no write has taken, oldest first.
-    pub(crate) fn pending_entries(&self) -> Vec<Bytes> {
-        let from = self.pending_start();
-        let tail = self.tail.borrow();
-        let all = tail.to_flush(i64::MAX, |_| true);
-        all.into_iter().filter(|entry| entry.base_offset >= from).map(|entry| entry.bytes).collect()
     }
 }

@@ -8,11 +8,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::ReadBatches;
 use crate::format::envelope::ENVELOPE_BYTES;
 use crate::limits::MAX_READ_SLICES;
-use crate::memory::ChunkId;
+use crate::read_batches::ReadBatches;
 use crate::segment::FlushEntry;
+
+/// Numbers chunks of log memory in the order they were opened.
+pub(crate) type ChunkId = u64;
 
 pub(crate) struct TailEntry {
     pub(crate) base_offset: i64,

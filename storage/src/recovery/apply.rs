@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use super::RecoverySummary;
 use super::journals::{FrameAt, Journals, OldJournal};
-use super::verify::{FrameEntry, FrameItem, Plan, read_frame};
-use crate::checkpoint::{in_parallel, sync_all};
-use crate::config::PartitionId;
+use super::plan::{FrameEntry, FrameItem, Plan, read_frame};
+use super::summary::RecoverySummary;
+use crate::checkpoint::sync_all;
 use crate::error::{RecoveryError, StoreError};
 use crate::format::envelope::{ENVELOPE_BYTES, EntryKind, Envelope};
 use crate::limits::SYNCS_IN_FLIGHT;
+use crate::parallel::in_parallel;
 use crate::partition::Partition;
 use crate::partition_folders;
+use crate::partition_id::PartitionId;
 
 use bytes::Bytes;
 use ringlog_reactor::sim::{mutant, reached};

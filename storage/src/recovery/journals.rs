@@ -9,14 +9,15 @@ use ringlog_reactor::fs::{self, File, OpenOptions, Sync};
 use ringlog_reactor::sim::{mutant, reached};
 
 use super::reading::{open_file, tried};
-use super::{Damage, RecoverySummary};
+use super::summary::{Damage, RecoverySummary};
 use crate::checkpoint_file::{self, ReadCheckpoint};
 use crate::config::StoreConfig;
 use crate::error::{RecoveryError, SYNCING, StoreError};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::{FormatError, journal_file};
 use crate::layout;
-use crate::limits::{BLOCK_BYTES, CHUNK_BYTES, MAX_FRAME_BYTES, MAX_JOURNAL_FILE_BYTES, SCAN_READ_BYTES};
+use crate::limits::MAX_FRAME_BYTES;
+use crate::limits::{BLOCK_BYTES, CHUNK_BYTES, MAX_JOURNAL_FILE_BYTES, SCAN_READ_BYTES};
 
 /// All journals of the old epoch.
 pub(crate) struct Journals {

@@ -14,8 +14,10 @@
 mod apply;
 mod journals;
 mod places;
+mod plan;
 mod proof;
 mod reading;
+mod summary;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -26,65 +28,22 @@ use ringlog_reactor::random_u64;
 use ringlog_reactor::sim::reached;
 
 use crate::checkpoint;
-use crate::config::{PartitionId, PartitionSpec, StoreConfig};
+use crate::config::{PartitionSpec, StoreConfig};
 use crate::error::{RecoveryError, StoreError};
 use crate::folders::make_durable;
-use crate::format::frame::JournalIdentity;
+use crate::format::identity::JournalIdentity;
 use crate::layout;
 use crate::partition::{Partition, Shared};
 use crate::partition_folders;
+use crate::partition_id::PartitionId;
 use crate::reserve::Reserve;
 use journals::Journals;
 pub(crate) use places::Place;
 use places::Places;
+pub use summary::{Damage, RecoverySummary};
+
+use plan::Plan;
 pub(crate) use reading::{check_kind, tried};
-use verify::Plan;
-
-/// Something on the medium is not what was written there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// The file.
-    pub path: PathBuf,
-    /// The byte in it.
-    pub offset: u64,
-    /// The partition that is quarantined for it, if it is one of this shard's and known.
-    pub partition: Option<PartitionId>,
-    /// What was found.
-    pub reason: String,
-}
-
-impl std::fmt::Display for Damage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at byte {}: {}", self.path.display(), self.offset, self.reason)?;
-        self.partition.map_or(Ok(()), |id| write!(f, " ({id})"))
-    }
-}
-
-/// What a recovery has found. Counts are of this shard's partitions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RecoverySummary {
-    /// Journal frames that held something to replay.
-    pub replayed_frames: u64,
-    /// Batches that were put into segments.
-    pub replayed_batches: u64,
-    /// Records in them.
-    pub replayed_records: u64,
-    /// Bytes of them.
-    pub replayed_bytes: u64,
-    /// Marks that told of more than the checkpoint.
-    pub marks: u64,
-    /// Bytes of frames whose commit had not ended: never acknowledged, and cut. Of all journals.
-    pub torn_tail_bytes: u64,
-    /// What was damaged.
-    pub damage: Vec<Damage>,
-    /// Copies of files that could not be used, of which the other copy was sound: nothing is lost, and they are written again.
-    pub spare_copies: Vec<Damage>,
-    /// Partitions that take no appends.
-    pub quarantined: Vec<PartitionId>,
-    /// There is damage in a journal or a checkpoint: keep the old epoch's folder
-    /// ([`keep_damaged_epoch`](crate::keep_damaged_epoch)). The same on every shard.
-    pub journal_damaged: bool,
-}
 
 /// A shard's log, complete in its segments. Nothing can be appended yet.
 pub struct Recovered {

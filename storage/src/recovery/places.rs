@@ -12,22 +12,24 @@ use ringlog_reactor::fs::{self, DirEntry, File, Kind, OpenOptions};
 use ringlog_reactor::sim::{mutant, reached};
 
 use super::journals::Journals;
+use super::plan::Plan;
 use super::reading::{open_file, tried};
-use super::verify::Plan;
-use super::{Damage, RecoverySummary};
-use crate::checkpoint::in_parallel;
-use crate::config::{PartitionId, PartitionSpec, StoreConfig};
+use super::summary::{Damage, RecoverySummary};
+use crate::config::{PartitionSpec, StoreConfig};
 use crate::descriptors::Descriptors;
 use crate::error::{RecoveryError, SYNCING, StoreError};
 use crate::folders::list;
 use crate::format::FormatError;
-use crate::format::checkpoint::{ActiveSegment, PartitionPoint};
+use crate::format::checkpoint::PartitionPoint;
+use crate::format::identity::ActiveSegment;
 use crate::format::index::Index;
 use crate::format::segment::{self, SegmentHeader};
 use crate::layout;
 use crate::limits::{BLOCK_BYTES, SYNCS_IN_FLIGHT};
+use crate::parallel::in_parallel;
 use crate::partition::{Partition, Shared};
 use crate::partition_folders;
+use crate::partition_id::PartitionId;
 use crate::segment::WalkError;
 
 /// One partition before the replay.

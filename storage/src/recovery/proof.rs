@@ -11,12 +11,13 @@ use std::path::PathBuf;
 
 use ringlog_reactor::sim::{mutant, reached};
 
-use super::RecoverySummary;
 use super::places::{Place, read_front};
 use super::reading::{check_kind, tried};
+use super::summary::RecoverySummary;
 use crate::error::{RecoveryError, StoreError};
-use crate::format::checkpoint::{ActiveSegment, PartitionPoint};
+use crate::format::checkpoint::PartitionPoint;
 use crate::format::envelope::EntryKind;
+use crate::format::identity::ActiveSegment;
 use crate::format::segment::SegmentHeader;
 use crate::layout;
 use crate::limits::{BLOCK_BYTES, round_up_position};

@@ -6,9 +6,11 @@
 //! - Only the last segment of a partition is written; sealed ones are read only.
 
 mod index;
+mod partial_index;
 mod read;
 mod walk;
 mod write;
+mod write_run;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -18,18 +20,19 @@ use std::rc::Rc;
 use ringlog_reactor::fs::{self, File, OpenOptions};
 use ringlog_reactor::wall_clock_ms;
 
-use index::PartialIndex;
-pub(crate) use index::Place;
-pub(crate) use read::Run;
+use partial_index::PartialIndex;
+pub(crate) use partial_index::Place;
+pub(crate) use read::ReadRun;
 pub(crate) use walk::{WalkError, WalkedEntry};
 pub(crate) use write::FlushEntry;
+pub(crate) use write_run::WriteRun;
 
-use crate::PartitionId;
 use crate::descriptors::{Descriptors, Lease, OpenFile};
-use crate::format::checkpoint::ActiveSegment;
+use crate::format::identity::ActiveSegment;
 use crate::format::segment::SegmentHeader;
 use crate::layout;
 use crate::limits::BLOCK_BYTES;
+use crate::partition_id::PartitionId;
 use crate::permits::{Activity, Permits};
 use crate::recovery::check_kind;
 use crate::stats::Counters;

@@ -13,7 +13,7 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// One batch that was read.
 #[derive(Debug, Clone)]
-pub(crate) struct RunEntry {
+pub(crate) struct ReadEntry {
     pub(crate) base_offset: i64,
     pub(crate) last_offset: i64,
     pub(crate) batch: Bytes,
@@ -21,8 +21,8 @@ pub(crate) struct RunEntry {
 
 /// Batches that stand one after another.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Run {
-    pub(crate) entries: Vec<RunEntry>,
+pub(crate) struct ReadRun {
+    pub(crate) entries: Vec<ReadEntry>,
     /// Where the entry behind the last begins, or padding before it.
     pub(crate) next_position: u64,
     /// Memory that the entries keep.
@@ -52,14 +52,14 @@ pub(super) const UNSOUND_BODY: &str = "the batch's checksum does not match";
 impl Segment {
     /// Reads from `place` on until the batch that holds `offset` and as much behind it as one read
     /// gives. Damage behind that batch is left for the read that comes to it.
-    pub(crate) async fn read_run(&self, place: Place, offset: i64) -> Result<Run, SegmentError> {
+    pub(crate) async fn read_run(&self, place: Place, offset: i64) -> Result<ReadRun, SegmentError> {
         let mut cursor = Cursor { position: place.position, expected: place.base_offset };
         let mut len = COLD_READ_BYTES;
         loop {
             let (bytes, from) = self.read_blocks(cursor.position, len).await?;
             let (run, end) = self.parse(&bytes, from, &mut cursor, offset);
             if !run.entries.is_empty() {
-                return Ok(Run { bytes: bytes.len(), next_position: cursor.position, ..run });
+                return Ok(ReadRun { bytes: bytes.len(), next_position: cursor.position, ..run });
             }
             match end {
                 Found::End { need: Some(need) } => {
@@ -103,8 +103,8 @@ impl Segment {
         Ok((read.freeze(), from))
     }
 
-    fn parse(&self, bytes: &Bytes, from: u64, cursor: &mut Cursor, offset: i64) -> (Run, Found) {
-        let mut run = Run::default();
+    fn parse(&self, bytes: &Bytes, from: u64, cursor: &mut Cursor, offset: i64) -> (ReadRun, Found) {
+        let mut run = ReadRun::default();
         loop {
             let before = cursor.position;
             let (at, entry) = match self.step(bytes, from, cursor) {
@@ -122,7 +122,7 @@ impl Segment {
                 cursor.position = before;
                 return (run, Found::Damage(UNSOUND_BODY.to_owned()));
             }
-            run.entries.push(RunEntry {
+            run.entries.push(ReadEntry {
                 base_offset: entry.header.base_offset,
                 last_offset: entry.header.last_offset(),
                 batch: bytes.slice(at + ENVELOPE_BYTES..at + entry.len()),

@@ -12,14 +12,15 @@ use ringlog_reactor::fs::{OpenOptions, Sync};
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{spawn, wall_clock_ms};
 
-use super::{PartialIndex, Segment, SegmentContext};
+use super::partial_index::PartialIndex;
+use super::write_run::WriteRun;
+use super::{Segment, SegmentContext};
 use crate::descriptors::Lease;
 use crate::error::{SYNCING, StoreError};
 use crate::format::entry::entry_start;
 use crate::format::segment::SegmentHeader;
 use crate::layout;
 use crate::limits::{BLOCK_BYTES, MAX_ALLOCATE_BYTES, MIN_ALLOCATE_BYTES, round_up, round_up_position};
-use crate::partition::Run;
 use crate::stats::{add, count};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -172,7 +173,7 @@ impl Segment {
     }
 
     /// Notes that a run stands behind what is there.
-    pub(crate) fn hold(&self, run: &Run) {
+    pub(crate) fn hold(&self, run: &WriteRun) {
         let from = self.written();
         let end = from + run.bytes as u64;
         let mut index = self.index.borrow_mut();

@@ -10,7 +10,8 @@ use ringlog_protocol::batch::{BatchBuilder, BatchHeader};
 use ringlog_reactor::sim::{SimDisk, Simulation};
 use ringlog_reactor::timeout;
 use ringlog_storage::format::envelope::ENVELOPE_BYTES;
-use ringlog_storage::limits::{BLOCK_BYTES, FRAME_OVERHEAD};
+use ringlog_storage::limits::BLOCK_BYTES;
+use ringlog_storage::limits::FRAME_OVERHEAD;
 use ringlog_storage::{AppendError, Partition};
 
 use super::lives::make_data_folder;
