@@ -8,7 +8,7 @@
 //! a segment will have it: behind room for its envelope, from the start of a block on. The log keeps that very memory.
 
 use bytes::{BufMut, BytesMut};
-use ringlog_protocol::frame::HEADER_BYTES;
+use ringlog_protocol::limits::HEADER_BYTES;
 use ringlog_protocol::{FrameError, FrameHeader, frame_len};
 use ringlog_storage::format::envelope::ENVELOPE_BYTES;
 use ringlog_storage::limits::round_up;

@@ -15,8 +15,9 @@ use rkyv::ser::allocator::ArenaHandle;
 use rkyv::ser::{Positional, Writer};
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::frame::{FrameError, WORD_BYTES};
+use crate::frame_error::FrameError;
 use crate::kind::Kind;
+use crate::limits::WORD_BYTES;
 
 /// A message that can be the body of a frame. Implemented by the types of [`messages`](crate::messages), and by `()`
 /// for the kinds without a body.

@@ -9,9 +9,10 @@ use rkyv::rancor::Error;
 
 use crate::body::{Body, BodyWriter, FixedBody, padding};
 use crate::errors::{ErrorCode, ErrorReply};
-use crate::frame::{ALL_BODY, FrameHeader, HEADER_BYTES, WORD_BYTES};
+use crate::frame::{ALL_BODY, FrameHeader};
 use crate::kind::Kind;
 use crate::limits::MAX_BODY_BYTES;
+use crate::limits::{HEADER_BYTES, WORD_BYTES};
 
 /// Why a message cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,16 +1,6 @@
-//! What a frame can be, and how large each kind may get.
+//! What a frame can be.
 //!
 //! Requests have the top bit clear, replies and pushes have it set; a reply's number is its request's plus 0x80.
-
-use crate::body::fixed_body_bytes;
-use crate::limits::{
-    MAX_BATCH_BYTES, MAX_BODY_BYTES, MAX_CREATE_BODY_BYTES, MAX_ERROR_BODY_BYTES, MAX_FRAME_BYTES,
-    MAX_HANDSHAKE_BYTES, MAX_LONG_BODY_BYTES, MAX_TOPIC_BODY_BYTES,
-};
-use crate::messages::{
-    Credit, Delivery, Fetch, Fetched, ListOffsets, ListOffsetsReply, Opened, Produced, Subscribe, Subscribed,
-    Unsubscribe,
-};
 
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])* $name:ident = $number:literal,)*) => {
@@ -92,46 +82,5 @@ impl Kind {
     /// Whether a broker may receive this kind; the others are a client's to receive.
     pub const fn is_request(self) -> bool {
         (self as u8) < 0x80
-    }
-
-    /// The largest body of this kind, in bytes, padding included.
-    pub const fn max_body_bytes(self) -> usize {
-        match self {
-            Kind::Hello | Kind::Welcome => MAX_HANDSHAKE_BYTES - crate::frame::HEADER_BYTES,
-            Kind::Metadata => MAX_BODY_BYTES,
-            Kind::MetadataReply | Kind::CreateTopicReply => MAX_LONG_BODY_BYTES,
-            Kind::CreateTopic => MAX_CREATE_BODY_BYTES,
-            Kind::DeleteTopic | Kind::Open => MAX_TOPIC_BODY_BYTES,
-            Kind::Error => MAX_ERROR_BODY_BYTES,
-            Kind::Opened => fixed_body_bytes::<Opened>(),
-            Kind::Produced => fixed_body_bytes::<Produced>(),
-            Kind::Fetch => fixed_body_bytes::<Fetch>(),
-            Kind::Fetched => fixed_body_bytes::<Fetched>(),
-            Kind::Subscribe => fixed_body_bytes::<Subscribe>(),
-            Kind::Subscribed => fixed_body_bytes::<Subscribed>(),
-            Kind::Delivery => fixed_body_bytes::<Delivery>(),
-            Kind::Credit => fixed_body_bytes::<Credit>(),
-            Kind::Unsubscribe => fixed_body_bytes::<Unsubscribe>(),
-            Kind::ListOffsets => fixed_body_bytes::<ListOffsets>(),
-            Kind::ListOffsetsReply => fixed_body_bytes::<ListOffsetsReply>(),
-            Kind::Ping
-            | Kind::PingReply
-            | Kind::Close
-            | Kind::CloseReply
-            | Kind::DeleteTopicReply
-            | Kind::UnsubscribeReply
-            | Kind::Produce => 0,
-        }
-    }
-
-    /// The largest payload of this kind, in bytes: zero for all that carry no batches.
-    pub const fn max_payload_bytes(self) -> usize {
-        match self {
-            Kind::Produce => MAX_BATCH_BYTES,
-            Kind::Fetched | Kind::Delivery => {
-                MAX_FRAME_BYTES - crate::frame::HEADER_BYTES - self.max_body_bytes()
-            }
-            _ => 0,
-        }
     }
 }

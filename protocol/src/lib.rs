@@ -16,11 +16,13 @@
 pub mod ack;
 pub mod batch;
 pub mod body;
+mod bounds;
 #[cfg(feature = "codecs")]
 pub mod codec;
 pub mod encode;
 pub mod errors;
 pub mod frame;
+mod frame_error;
 pub mod kind;
 pub mod limits;
 pub mod messages;
@@ -31,7 +33,8 @@ pub use ack::Ack;
 pub use body::{Body, FixedBody};
 pub use encode::{EncodeError, encode, encode_error, encode_into, encode_with_payload, try_encode};
 pub use errors::{ErrorCode, ErrorReply};
-pub use frame::{Frame, FrameError, FrameHeader, frame_len, split_frame};
+pub use frame::{Frame, FrameHeader, frame_len, split_frame};
+pub use frame_error::FrameError;
 pub use kind::Kind;
 pub use names::{NameError, TopicName};
 

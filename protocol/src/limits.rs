@@ -1,7 +1,9 @@
 //! Every limit of the wire, in one place. All sizes are in bytes.
 
-use crate::frame::HEADER_BYTES;
-
+/// Bytes of a frame header.
+pub const HEADER_BYTES: usize = 16;
+/// Bodies are counted in words of this many bytes.
+pub const WORD_BYTES: usize = 8;
 /// The largest frame, header included. A longer one is refused from its first four bytes.
 pub const MAX_FRAME_BYTES: usize = (16 << 20) + (64 << 10);
 /// The largest record batch, header included, whatever a topic is configured to take.

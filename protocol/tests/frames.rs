@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use bytes::BytesMut;
-use ringlog_protocol::frame::HEADER_BYTES;
+use ringlog_protocol::limits::HEADER_BYTES;
 use ringlog_protocol::messages::*;
 use ringlog_protocol::{
     EncodeError, ErrorCode, ErrorReply, FrameError, Kind, encode, encode_error, encode_into, frame_len,

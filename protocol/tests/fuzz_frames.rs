@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use ringlog_fuzz::{Random, Target, Verdict};
-use ringlog_protocol::frame::HEADER_BYTES;
+use ringlog_protocol::limits::HEADER_BYTES;
 use ringlog_protocol::messages::*;
 use ringlog_protocol::{
     Ack, Body, ErrorCode, ErrorReply, Frame, FrameHeader, Kind, encode, encode_with_payload, frame_len,

@@ -1,7 +1,7 @@
 //! Holds the code to `docs/wire.md`: its tables, and every body read by that page's rules alone, with no help from rkyv.
 #![forbid(unsafe_code)]
 
-use ringlog_protocol::frame::HEADER_BYTES;
+use ringlog_protocol::limits::HEADER_BYTES;
 use ringlog_protocol::messages::*;
 use ringlog_protocol::{
     Ack, Body, ErrorCode, ErrorReply, Frame, FrameHeader, Kind, encode, encode_with_payload, limits,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use ringlog_protocol::batch::{BatchBuilder, split_batches};
-use ringlog_protocol::frame::HEADER_BYTES;
+use ringlog_protocol::limits::HEADER_BYTES;
 use ringlog_protocol::messages::{
     CreateTopic, CreateTopicReply, Credit, DeleteTopic, Fetch, Fetched, Hello, ListOffsets, ListOffsetsReply,
     MetadataReply, MetadataRequest, Open, Opened, Position, Produced, Subscribe, Subscribed, Unsubscribe,

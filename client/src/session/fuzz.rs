@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use ringlog_fuzz::{Random, Target, Verdict};
-use ringlog_protocol::frame::HEADER_BYTES;
+use ringlog_protocol::limits::HEADER_BYTES;
 use ringlog_protocol::limits::MAX_FRAME_BYTES;
 use ringlog_protocol::messages::*;
 use ringlog_protocol::{Ack, ErrorCode, Kind, encode, encode_error, encode_with_payload, try_encode};

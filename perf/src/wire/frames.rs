@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ringlog_protocol::batch::BatchBuilder;
-use ringlog_protocol::frame::HEADER_BYTES;
+use ringlog_protocol::limits::HEADER_BYTES;
 use ringlog_protocol::messages::ErrorReply;
 use ringlog_protocol::{Ack, Body, Frame, FrameHeader, Kind, split_frame};
 use ringlog_reactor::wall_clock_ms;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ringlog_protocol::Ack;
-use ringlog_protocol::frame::HEADER_BYTES;
+use ringlog_protocol::limits::HEADER_BYTES;
 use ringlog_reactor::net::TcpStream;
 use ringlog_reactor::{Instant, Notify, now, sleep_until, spawn, timeout};
 

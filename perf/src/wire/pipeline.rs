@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringlog_protocol::Ack;
-use ringlog_protocol::frame::HEADER_BYTES;
+use ringlog_protocol::limits::HEADER_BYTES;
 
 use super::connection::Connection;
 use super::frames::{AckReader, produce_head};

@@ -1,6 +1,6 @@
 //! A subscription over one blocking socket, which counts what comes and steps over it.
 
-use ringlog_protocol::frame::HEADER_BYTES;
+use ringlog_protocol::limits::HEADER_BYTES;
 use ringlog_protocol::messages::{Position, Subscribe, Subscribed, Unsubscribe};
 use ringlog_protocol::{FrameHeader, Kind};
 

@@ -1,6 +1,6 @@
 //! The 61 bytes before the records. Every offset of a field is written here, once.
 
-use super::check::BatchError;
+use super::error::BatchError;
 use crate::limits::MAX_BATCH_BYTES;
 
 /// Bytes of a batch header: where the records begin.

@@ -12,13 +12,15 @@
 
 pub mod builder;
 pub mod check;
+mod error;
 pub mod header;
 pub mod record;
 pub(crate) mod varint;
 pub mod walk;
 
 pub use builder::{BatchBuilder, PushError};
-pub use check::{BatchError, check_for_produce, split_batches, verify_crc};
+pub use check::{check_for_produce, split_batches, verify_crc};
+pub use error::BatchError;
 pub use header::{
     BatchHeader, CRC_FROM, Compression, HEADER_BYTES, NO_TIMESTAMP, crc_of, patch, records_section, stamp,
 };
