@@ -17,9 +17,11 @@ use ringlog_reactor::net::{RecvBuf, TcpStream};
 use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, sleep, timeout};
 
-use crate::dispatch::{Handled, dispatch, dispatch_gathered, route};
+use crate::dispatch::{dispatch, dispatch_gathered, route};
 use crate::gather::{Fill, PartialFrame};
-use crate::gather_budget::{GatherPermit, Holder};
+use crate::gather_budget::GatherPermit;
+use crate::handlers::Handled;
+use crate::holder::Holder;
 use crate::limits::{ACKS_LOOKED_FOR_EVERY, FORWARD_BYTES, GATHER_FREE_BYTES, PEEK_BYTES, STALLED_AFTER};
 use crate::outbox::Outbox;
 use crate::peers::{ConnectionId, PeerMessage};

@@ -5,24 +5,10 @@ use std::rc::Rc;
 use ringlog_protocol::{ErrorCode, Frame, FrameHeader, Kind, split_frame};
 
 use crate::gather::PartialFrame;
-use crate::handlers::{fetch, list_offsets, metadata, open, produce, subscribe, topics};
+use crate::handlers::{Handled, fetch, list_offsets, metadata, open, produce, subscribe, topics};
 use crate::session::{Session, shard_of};
 use crate::shard::Shard;
 use crate::topic::owner;
-
-/// What came of a request.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Handled {
-    /// It was answered, or will be.
-    Done,
-    /// Nothing was done: offer it again when the store has room.
-    NoRoom,
-    /// Nothing was done: have the records of its batch checked, tell the session, and offer it again.
-    Unchecked {
-        /// What the batch may unpack to, in bytes.
-        limit: usize,
-    },
-}
 
 /// The shard a request belongs to.
 pub fn route(shard: &Shard, frame: &Frame<'_>) -> u32 {

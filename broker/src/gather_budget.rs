@@ -19,6 +19,7 @@ use std::time::Duration;
 use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Instant, Notify, now, timeout};
 
+use crate::holder::Holder;
 use crate::limits::{GATHER_BYTES, GATHER_FREE_BYTES};
 
 /// How much memory is given at most for each byte that has come: with more, less is copied from step to step, and less has to
@@ -29,12 +30,6 @@ const SLOWEST_BYTES_PER_SECOND: usize = 1 << 20;
 const FIRST_MOMENT: Duration = Duration::from_secs(1);
 /// How often one that waits looks for others that are too slow.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// What holds memory of the budget and can be made to give it back.
-pub trait Holder {
-    /// Ends what needs the memory.
-    fn cut_off(&self);
-}
 
 /// Who holds a share of the memory, and when it should be filled.
 type Holding = (Instant, Weak<dyn Holder>);

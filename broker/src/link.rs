@@ -13,7 +13,8 @@ use ringlog_protocol::split_frame;
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Notify, Task, spawn};
 
-use crate::dispatch::{Handled, dispatch};
+use crate::dispatch::dispatch;
+use crate::handlers::Handled;
 use crate::outbox::Outbox;
 use crate::peers::{ConnectionId, PeerMessage};
 use crate::record_checks::check_aside;

@@ -30,7 +30,7 @@ use crate::descriptors::{Share, TooFewFiles};
 use crate::limits::{MAILBOX_MESSAGES, MAX_SHARDS, PORT_FREE_WITHIN, PORT_TRIED_EVERY};
 use crate::metadata::{self, Metadata, MetadataError, ReadMetadata};
 use crate::peers::{PeerError, PeerMessage, Peers, RecoveryPlan};
-use crate::{acceptor, shard};
+use crate::{acceptor, core_loop};
 
 /// The file of a data folder that the running broker has locked.
 pub(crate) const LOCK_NAME: &str = "LOCK";
@@ -353,12 +353,12 @@ fn start_cores(config: &BrokerConfig, cpus: &[Option<usize>]) -> Result<(Peers, 
     let peers = Peers::new(mailboxes);
     let mut inboxes = inboxes.into_iter();
     let own_inbox = inboxes.next().expect("there is at least one shard");
-    let first = spawn(shard::run(config.clone(), peers.clone(), own_inbox));
+    let first = spawn(core_loop::run(config.clone(), peers.clone(), own_inbox));
     let mut others = Vec::new();
     for (shard, inbox) in (1..).zip(inboxes) {
         let (shard_config, peers) = (config.clone(), peers.seen_from(shard));
         let core = core_config(config, shard, cpus[shard as usize]);
-        let launched = launch(core, move || shard::run(shard_config, peers, inbox));
+        let launched = launch(core, move || core_loop::run(shard_config, peers, inbox));
         others.push(launched.map_err(StartError::Core)?);
     }
     Ok((peers, Cores { first, others }))

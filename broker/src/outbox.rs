@@ -13,6 +13,7 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use ringlog_reactor::{Notified, Notify};
 
+use crate::holder::Holder;
 use crate::limits::{OUTBOX_BYTES, SEND_BYTES};
 use crate::reply_budget::ReplyPermit;
 
@@ -40,6 +41,15 @@ pub struct Outbox {
     closed: Cell<bool>,
     arrived: Notify,
     left: Notify,
+}
+
+impl Holder for Outbox {
+    fn cut_off(&self) {
+        if !self.is_closed() {
+            tracing::warn!("a client is cut off: it does not take its replies while others wait for memory");
+            self.close();
+        }
+    }
 }
 
 impl Outbox {

@@ -8,7 +8,6 @@ use ringlog_reactor::mailbox;
 use ringlog_reactor::net::SocketParts;
 use ringlog_storage::{FolderTurn, PreviousEpoch, RecoveryError, RecoverySummary, StoreError};
 
-use crate::handlers::hello::Introduced;
 use crate::metadata::Metadata;
 use crate::topic::Topic;
 
@@ -19,6 +18,16 @@ pub struct ConnectionId {
     pub home: u32,
     /// Its number there, never used again.
     pub number: u64,
+}
+
+/// A client that has introduced itself.
+pub struct Introduced {
+    /// The number of its Hello, which Welcome repeats.
+    pub request: u32,
+    /// The version both speak.
+    pub version: u16,
+    /// The shard it is to live on.
+    pub shard: u32,
 }
 
 /// How a peer's request is answered.

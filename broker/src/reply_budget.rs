@@ -13,8 +13,8 @@ use std::time::Duration;
 use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Instant, Notify, now, timeout};
 
+use crate::holder::Holder;
 use crate::limits::REPLY_BYTES;
-use crate::outbox::Outbox;
 
 /// What a client has to take its replies with while others wait for theirs, after a moment for its round trips.
 const SLOWEST_BYTES_PER_SECOND: usize = 1 << 20;
@@ -27,7 +27,7 @@ pub struct ReplyBudget {
     free: Cell<usize>,
     returned: Notify,
     /// When each reply should have left, and from where.
-    waiting: RefCell<BTreeMap<u64, (Instant, Weak<Outbox>)>>,
+    waiting: RefCell<BTreeMap<u64, (Instant, Weak<dyn Holder>)>>,
     next: Cell<u64>,
 }
 
@@ -44,21 +44,26 @@ impl Default for ReplyBudget {
 
 impl ReplyBudget {
     /// Takes memory for a reply of at most `bytes`, if it is free.
-    pub fn try_take(self: &Rc<Self>, bytes: usize, outbox: &Rc<Outbox>) -> Option<ReplyPermit> {
+    pub fn try_take(
+        self: &Rc<Self>,
+        bytes: usize,
+        holder: &Rc<impl Holder + 'static>,
+    ) -> Option<ReplyPermit> {
         let bytes = bytes.min(REPLY_BYTES);
         self.free.set(self.free.get().checked_sub(bytes)?);
         let number = self.next.get();
         self.next.set(number + 1);
         let within = FIRST_MOMENT + Duration::from_secs_f64(bytes as f64 / SLOWEST_BYTES_PER_SECOND as f64);
-        self.waiting.borrow_mut().insert(number, (now() + within, Rc::downgrade(outbox)));
+        let holder: Weak<dyn Holder> = Rc::downgrade(holder) as _;
+        self.waiting.borrow_mut().insert(number, (now() + within, holder));
         Some(ReplyPermit { budget: self.clone(), bytes, number })
     }
 
     /// Waits for memory for a reply of at most `bytes`.
-    pub async fn take(self: &Rc<Self>, bytes: usize, outbox: &Rc<Outbox>) -> ReplyPermit {
+    pub async fn take(self: &Rc<Self>, bytes: usize, holder: &Rc<impl Holder + 'static>) -> ReplyPermit {
         loop {
             let returned = self.returned.notified();
-            if let Some(permit) = self.try_take(bytes, outbox) {
+            if let Some(permit) = self.try_take(bytes, holder) {
                 return permit;
             }
             reached("long reply waits for memory");
@@ -71,12 +76,9 @@ impl ReplyBudget {
         let now = now();
         let late: Vec<_> = {
             let mut waiting = self.waiting.borrow_mut();
-            waiting.extract_if(.., |_, (due, _)| *due < now).map(|(_, (_, outbox))| outbox).collect()
+            waiting.extract_if(.., |_, (due, _)| *due < now).map(|(_, (_, holder))| holder).collect()
         };
-        for outbox in late.iter().filter_map(Weak::upgrade).filter(|outbox| !outbox.is_closed()) {
-            tracing::warn!("a client is cut off: it does not take its replies while others wait for memory");
-            outbox.close();
-        }
+        late.iter().filter_map(Weak::upgrade).for_each(|holder| holder.cut_off());
     }
 }
 
@@ -111,6 +113,7 @@ mod tests {
     use ringlog_reactor::spawn;
 
     use super::*;
+    use crate::outbox::Outbox;
 
     const REPLY: usize = 1 << 20;
 

@@ -11,16 +11,7 @@ use ringlog_reactor::net::TcpStream;
 use ringlog_reactor::timeout;
 
 use crate::limits::HANDSHAKE_WITHIN;
-
-/// A client that has introduced itself.
-pub struct Introduced {
-    /// The number of its Hello, which Welcome repeats.
-    pub request: u32,
-    /// The version both speak.
-    pub version: u16,
-    /// The shard it is to live on.
-    pub shard: u32,
-}
+use crate::peers::Introduced;
 
 /// Reads a Hello. A client that does not say one in time, or says it wrong, is told why; `None` then.
 pub async fn receive(stream: &TcpStream, shards: u32) -> Option<Introduced> {

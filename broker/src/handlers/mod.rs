@@ -16,6 +16,20 @@ use ringlog_storage::{Partition, ReadError};
 
 use crate::session::Session;
 
+/// What came of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// It was answered, or will be.
+    Done,
+    /// Nothing was done: offer it again when the store has room.
+    NoRoom,
+    /// Nothing was done: have the records of its batch checked, tell the session, and offer it again.
+    Unchecked {
+        /// What the batch may unpack to, in bytes.
+        limit: usize,
+    },
+}
+
 /// The request's body. One that cannot be read breaks the connection off.
 fn body<T: Body>(session: &Session, frame: &Frame<'_>) -> Option<T> {
     match frame.message::<T>() {

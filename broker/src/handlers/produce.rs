@@ -13,8 +13,7 @@ use ringlog_reactor::wall_clock_ms;
 use ringlog_storage::format::envelope::ENVELOPE_BYTES;
 use ringlog_storage::{AppendError, Appended, Partition};
 
-use crate::dispatch::Handled;
-use crate::handlers::partition;
+use crate::handlers::{Handled, partition};
 use crate::record_checks::check_here;
 use crate::session::Session;
 use crate::shard::Shard;
