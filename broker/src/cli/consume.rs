@@ -10,7 +10,7 @@ use ringlog_client::{
 };
 use ringlog_reactor::say;
 
-use super::BrokerAddress;
+use super::broker_address::BrokerAddress;
 use super::failure::Failure;
 use super::format::Format;
 use super::output::Output;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use ringlog_reactor::stdio;
 use tracing_subscriber::EnvFilter;
 
-use super::is_coloured;
+use super::output::is_coloured;
 
 /// The variable that says how much is logged, in the syntax of `tracing`'s filters.
 const VARIABLE: &str = "RINGLOG_LOG";

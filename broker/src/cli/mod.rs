@@ -1,10 +1,10 @@
-//! The command line. Each subcommand is a file; this one holds what they share: the list of them, the way to
-//! a broker, and exit codes.
+//! The command line. Each subcommand is a file; this one has the list of them, and exit codes.
 //!
 //! Exit codes: 0 done; 1 not done, or not all of it, and standard error says what; 2 a wrong command line, or
 //! nothing that could be looked at.
 //! Standard output carries data and nothing else; everything for people goes to standard error.
 
+mod broker_address;
 mod check;
 mod consume;
 mod demo;
@@ -27,17 +27,15 @@ mod units;
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use ringlog_client::{Client, ConnectionEvent, block_on};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use ringlog_reactor::say;
-use ringlog_reactor::stdio::log_line;
 
 use failure::Failure;
-use output::Output;
+use output::{Output, is_coloured};
 
 /// A durable message log: an ack means the record is on stable storage.
 #[derive(Parser)]
@@ -56,33 +54,6 @@ enum Command {
     Consume(consume::ConsumeArgs),
     Doctor(doctor::DoctorArgs),
     Check(check::CheckArgs),
-}
-
-/// The way to a broker, for the subcommands that talk to one.
-#[derive(Args, Clone)]
-struct BrokerAddress {
-    /// The broker to talk to; several addresses, with commas between them, are tried in turn
-    #[arg(
-        long,
-        env = "RINGLOG_BROKER",
-        value_name = "HOST:PORT",
-        value_delimiter = ',',
-        default_value = ringlog_broker::config::DEFAULT_LISTEN,
-        global = true
-    )]
-    broker: Vec<String>,
-}
-
-impl BrokerAddress {
-    /// Connects. What becomes of the connection later is said on standard error.
-    fn connect(&self) -> Result<Client, Failure> {
-        // On the client's own thread, which must not wait.
-        let say = |event: &ConnectionEvent| log_line(format!("ringlog: {event}\n").as_bytes());
-        let addresses =
-            self.broker.iter().map(|address| address.trim()).filter(|address| !address.is_empty());
-        let connecting = Client::builder().on_connection_event(say).connect(addresses);
-        block_on(connecting).map_err(Failure::said)
-    }
 }
 
 /// Runs the process.
@@ -140,11 +111,6 @@ fn show(error: &clap::Error) -> Result<ExitCode, Failure> {
     })?;
     output.flush()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Colours are for terminals whose user has not set `NO_COLOR`.
-fn is_coloured(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Standard output for data: gathered while more is at hand, out at once when there is nothing to do but wait.
 
+use std::env;
 use std::future::{Future, poll_fn};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -13,6 +14,11 @@ use super::failure::Failure;
 
 /// Enough that a fast reader costs one system call in some thousand records.
 const BUFFER_BYTES: usize = 128 << 10;
+
+/// Colours are for terminals whose user has not set `NO_COLOR`.
+pub fn is_coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
 
 /// Buffered standard output.
 pub struct Output {

@@ -27,7 +27,7 @@ use ringlog_protocol::limits::MAX_BATCH_BYTES;
 use ringlog_reactor::say;
 use ringlog_reactor::stdio::Stdin;
 
-use super::BrokerAddress;
+use super::broker_address::BrokerAddress;
 use super::failure::Failure;
 use super::input::{Input, Stopped};
 use super::json;

@@ -9,7 +9,7 @@ use ringlog_client::{Admin, AdminError, Position, TopicInfo, block_on};
 use ringlog_reactor::say;
 use serde::Serialize;
 
-use super::BrokerAddress;
+use super::broker_address::BrokerAddress;
 use super::failure::Failure;
 use super::output::Output;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ringlog_reactor::{fs as reactor_fs, probe};
 
-use super::Line;
+use super::line::Line;
 
 /// Journals take some 128 MiB a shard; with less than this free, a broker soon refuses produces.
 const ENOUGH_FREE_BYTES: u64 = 2 << 30;

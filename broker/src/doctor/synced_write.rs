@@ -10,8 +10,8 @@ use hdrhistogram::Histogram;
 use ringlog_reactor::fs::{File, OpenOptions, Sync};
 use ringlog_reactor::{CoreConfig, DIRECT_ALIGN, aligned, fs, now, run};
 
-use super::Line;
 use super::folder::nearest;
+use super::line::Line;
 
 /// The line's name.
 pub const WHAT: &str = "synced 4 KiB write";
