@@ -22,12 +22,14 @@ const FIRST_MOMENT: Duration = Duration::from_secs(1);
 /// How often one that waits looks for others that are too slow.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// When a reply should have left, and what it waits for.
+type Waiting = (Instant, Weak<dyn Holder>);
+
 /// The shard's memory for long replies.
 pub struct ReplyBudget {
     free: Cell<usize>,
     returned: Notify,
-    /// When each reply should have left, and from where.
-    waiting: RefCell<BTreeMap<u64, (Instant, Weak<dyn Holder>)>>,
+    waiting: RefCell<BTreeMap<u64, Waiting>>,
     next: Cell<u64>,
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ringlog_reactor::CoreConfig;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Where brokers, echo servers and disk writers run.
 pub const SERVER_CPU: usize = 0;

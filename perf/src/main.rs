@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod cpus;
+mod failure;
 mod goals;
 mod instructions;
 mod limits;
@@ -26,9 +27,6 @@ use ringlog_reactor::{say, stdio};
 use crate::limits::echo::EchoSize;
 use crate::runtimes::Runtime;
 use crate::wait::Wait;
-
-/// Anything that keeps a measurement from being made.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Ringlog against the limits of this machine.
 #[derive(Parser)]

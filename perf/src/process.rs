@@ -12,8 +12,8 @@ use ringlog_broker::node::Node;
 use ringlog_reactor::print_line;
 use ringlog_reactor::{probe, signal};
 
-use crate::Failure;
 use crate::cpus::{SERVER_CPU, TICKS_PER_SECOND};
+use crate::failure::Failure;
 use crate::wait::Wait;
 
 /// What the broker's process runs, until SIGTERM; its address is the one line it prints.

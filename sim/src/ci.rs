@@ -5,12 +5,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ringlog_reactor::print_line;
 
-use crate::cli::is_good;
+use crate::coverage::is_good;
 use crate::mutants::{Finder, MUTANTS, Mutant};
 use crate::report;
 use crate::run::Order;
 use crate::seeds;
-use crate::swarm::{self, Tally};
+use crate::swarm;
+use crate::tally::Tally;
 
 /// Seeds that are run twice.
 const TWICE: std::ops::Range<u64> = 1..21;

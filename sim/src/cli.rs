@@ -11,11 +11,11 @@ use ringlog_reactor::{print_line, say, stdio};
 
 use crate::ci;
 use crate::controls;
-use crate::coverage;
+use crate::coverage::is_good;
 use crate::mutants::{self, Finder, MUTANTS, Mutant};
 use crate::report;
 use crate::run::{Order, RunOutcome};
-use crate::swarm::{self, Tally};
+use crate::swarm;
 
 /// Something is wrong with the product, or with a check of it.
 const FAILED: u8 = 1;
@@ -187,11 +187,6 @@ fn play_all(
     }
     print_line!("{}", report::tally(&tally, begin.elapsed().as_secs_f64()));
     is_good(&tally)
-}
-
-/// Whether nothing is wrong, and nothing was left out.
-pub fn is_good(tally: &Tally) -> bool {
-    tally.failed == 0 && coverage::missing(tally).is_empty()
 }
 
 fn all_mutants(seeds: &Range<u64>, only: Option<&'static Mutant>, jobs: usize) -> bool {

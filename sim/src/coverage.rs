@@ -1,12 +1,9 @@
 //! Rare states. A workload that never gets there tests nothing of them, so a command over many seeds fails that left one out.
 
-use crate::swarm::Tally;
+use crate::tally::Tally;
 
 /// States by the names that the code counts, and after how many runs each of them must have been reached.
 const MARKS: &[(u64, &[&str])] = &[(100, OFTEN), (1_000, NOW_AND_THEN)];
-
-/// What no run may reach: the broker did what no client may meet.
-pub const NEVER: &[&str] = &["broker broke the protocol"];
 
 /// What some run in ten or more reaches.
 const OFTEN: &[&str] = &[
@@ -71,6 +68,11 @@ const NOW_AND_THEN: &[&str] = &[
 pub fn missing(tally: &Tally) -> Vec<&'static str> {
     let due = MARKS.iter().filter(|(runs, _)| tally.runs >= *runs).flat_map(|(_, marks)| *marks);
     due.copied().filter(|mark| !tally.reached.contains_key(mark)).collect()
+}
+
+/// Whether nothing is wrong, and nothing was left out.
+pub fn is_good(tally: &Tally) -> bool {
+    tally.failed == 0 && missing(tally).is_empty()
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use ringlog_reactor::sim::{self, DiskFaults, Host, SimDisk};
 use ringlog_reactor::{Task, sleep, spawn};
 
+use crate::machines::{FAULT_WITHIN, Play};
 use crate::plan::{Damage, DiskPlan, Plan};
-use crate::play::{FAULT_WITHIN, Play};
 use crate::random::Dice;
 
 /// Goes on until it is dropped.

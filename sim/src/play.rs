@@ -1,11 +1,9 @@
 //! A run from its first start to its last check: the broker's lives, and what its clients do meanwhile.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
-use std::time::Duration;
 
 use ringlog_client::{Ack, Record};
-use ringlog_reactor::sim::{self, Host, SimDisk, Simulation};
+use ringlog_reactor::sim;
 use ringlog_reactor::{spawn, timeout, wall_clock_ms};
 
 use crate::actors::census::{self, Counted};
@@ -14,34 +12,13 @@ use crate::broker::{Broker, Started};
 use crate::check;
 use crate::faults;
 use crate::history::{Event, Outcome, Place, Trust};
-use crate::plan::{Death, KilledStart, LifePlan, Plan, TopicPlan};
+use crate::machines::{Play, address};
+use crate::plan::{Death, KilledStart, LifePlan, TopicPlan};
 use crate::random::Dice;
 use crate::record::{self, RecordId, Stamp};
 use crate::segments;
-use crate::stage::Stage;
-
-/// The machines of a run.
-pub struct Play {
-    pub world: Rc<Simulation>,
-    pub stage: Rc<Stage>,
-    pub plan: Rc<Plan>,
-    pub broker: Broker,
-    pub clients: Vec<Host>,
-}
 
 impl Play {
-    /// Machines on which nothing runs yet.
-    pub fn new(world: Rc<Simulation>, stage: Rc<Stage>, plan: Rc<Plan>) -> Play {
-        let host = world.host("broker", address(1), SimDisk::new(plan.seed));
-        let broker = Broker::new(host, Rc::clone(&stage), plan.sizes, 7171);
-        let client = |number: usize| {
-            let disk = SimDisk::new(plan.seed);
-            world.host(&format!("client-{number}"), address(100 + number as u8), disk)
-        };
-        let clients = (0..plan.clients).map(client).collect();
-        Play { world, stage, plan, broker, clients }
-    }
-
     /// Plays all of it.
     pub async fn run(self: Rc<Self>) {
         let mut dice = Dice::new(self.plan.seed ^ 0x9_1A7);
@@ -271,10 +248,3 @@ impl Play {
         }
     }
 }
-
-fn address(last: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
-}
-
-/// How long a fault that ends by itself may last.
-pub const FAULT_WITHIN: Duration = Duration::from_secs(8);

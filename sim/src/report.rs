@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use crate::coverage;
-use crate::plan;
+use crate::draw::draw;
 use crate::run::RunOutcome;
-use crate::swarm::Tally;
+use crate::tally::Tally;
 
 /// A failure, told.
 pub fn failure(outcome: &RunOutcome) -> String {
@@ -14,7 +14,7 @@ pub fn failure(outcome: &RunOutcome) -> String {
     for violation in &outcome.violations {
         let _ = writeln!(text, "  broken     {violation}");
     }
-    let _ = writeln!(text, "{}", plan::draw(order.seed));
+    let _ = writeln!(text, "{}", draw(order.seed));
     if !outcome.events.is_empty() {
         let _ = writeln!(text, "the last {} events:", outcome.events.len());
         for event in &outcome.events {

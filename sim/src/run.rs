@@ -7,13 +7,16 @@ use std::rc::Rc;
 use ringlog_reactor::sim::Simulation;
 
 use crate::check;
-use crate::coverage::NEVER;
+use crate::draw::draw;
 use crate::history::{Event, History, Outcome};
 use crate::invariant::{Invariant, Violation};
+use crate::machines::Play;
 use crate::panics;
-use crate::plan::{self, Plan};
-use crate::play::Play;
+use crate::plan::Plan;
 use crate::stage::Stage;
+
+/// What no run may reach: the broker did what no client may meet.
+const NEVER: &[&str] = &["broker broke the protocol"];
 
 /// What to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +85,7 @@ pub fn same(one: u64, other: u64) -> Result<(), Violation> {
 
 /// The same once, with what the clients saw.
 pub fn run_with_history(order: Order) -> (RunOutcome, History) {
-    play(order, plan::draw(order.seed))
+    play(order, draw(order.seed))
 }
 
 /// Plays a plan.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use super::worker::Worker;
+use super::worker::{Reads, Worker};
 use crate::executor::now_ns;
 use crate::target::{Extent, Incoming, Subscriber, TargetError};
 use crate::verify::{Ledger, MAX_FAULTS};
@@ -90,15 +90,16 @@ impl Reading {
         *self.until.borrow_mut() = Some(ends);
     }
 
-    /// Whether it is there.
-    pub fn is_at_its_end(&self) -> bool {
-        let until = self.until.borrow();
-        let Some(ends) = &*until else { return false };
-        self.next.borrow().iter().zip(ends).all(|(next, extent)| *next >= extent.end)
-    }
-
     /// What it saw.
     pub fn take_ledger(&self) -> Ledger {
         self.ledger.take()
+    }
+}
+
+impl Reads for Reading {
+    fn is_at_its_end(&self) -> bool {
+        let until = self.until.borrow();
+        let Some(ends) = &*until else { return false };
+        self.next.borrow().iter().zip(ends).all(|(next, extent)| *next >= extent.end)
     }
 }

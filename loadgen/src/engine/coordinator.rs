@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use ringlog_reactor::{sleep, timeout};
 
+use super::crew::{self, Lines, Order};
 use super::plan::{Control, Plan, ReadFrom};
 use super::recorder::{BUCKET_NS, Bucket};
 use super::tally::Tally;
-use super::worker::{self, Books, Event, Extents, Lines, NEVER_BEGUN, Order};
+use super::worker::{Books, Event, Extents, NEVER_BEGUN};
 use crate::executor::now_ns;
 use crate::machine::{CpuTimes, process_that_listens};
 use crate::progress::Progress;
@@ -71,7 +72,7 @@ pub async fn run<T: Target>(target: &T, plan: Plan, watch: &mut Watch) -> Result
     let lines = Lines { events: events_in, buckets: buckets_in };
     let mut orders = Vec::new();
     for index in 0..plan.threads {
-        let started = worker::start(target.clone(), plan.clone(), control.clone(), index, lines.clone());
+        let started = crew::start(target.clone(), plan.clone(), control.clone(), index, lines.clone());
         orders.push(started.map_err(|error| format!("cannot start a thread: {error}"))?);
     }
     drop(lines);

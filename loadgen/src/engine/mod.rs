@@ -7,6 +7,7 @@
 
 mod consumer;
 mod coordinator;
+mod crew;
 mod maker;
 mod plan;
 mod producer;

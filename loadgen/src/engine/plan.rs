@@ -133,6 +133,13 @@ impl Control {
     }
 }
 
+impl Plan {
+    /// Whether records are due by a schedule.
+    pub fn is_open_loop(&self) -> bool {
+        matches!(self.load, Load::Rate { .. })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use glommio_ng::timer::Timer;
 use glommio_ng::{LocalExecutorBuilder, Placement, spawn_local};
 use ringlog_reactor::WaitPolicy;
 
-use super::now_ns;
+use super::clock::now_ns;
 
 /// How long tasks that are ready run before the rings are looked at. glommio's own 100 ms are longer than a whole burst
 /// of records takes, and a task that polls for a due time is always ready.

@@ -2,10 +2,13 @@
 //!
 //! The timer decides whether the generator can tell the truth, so it is never the runtime's coarse one.
 
+mod clock;
 #[cfg(feature = "glommio")]
 mod glommio;
 mod reactor;
 mod tokio;
+
+pub use clock::now_ns;
 
 use std::cell::Cell;
 use std::fmt;
@@ -66,11 +69,6 @@ impl Executor {
     fn current() -> Executor {
         CURRENT.get().expect("called on a worker thread")
     }
-}
-
-/// The time on the one clock that both ends are measured by, `CLOCK_MONOTONIC`, in nanoseconds.
-pub fn now_ns() -> u64 {
-    ringlog_reactor::now().as_nanos()
 }
 
 /// Waits until [`now_ns`] is `due_ns`; never ends early.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringlog_reactor::{CoreConfig, WaitPolicy, now, sleep_until as sleep};
 
-use super::now_ns;
+use super::clock::now_ns;
 
 pub fn run<F: Future>(wait: WaitPolicy, main: F) -> io::Result<F::Output> {
     // It has no sockets of its own under load: the client's thread has them.

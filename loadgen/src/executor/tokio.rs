@@ -12,7 +12,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use super::now_ns;
+use super::clock::now_ns;
 
 thread_local! {
     /// Timers that nobody sleeps on; as many as there ever were sleepers at once.

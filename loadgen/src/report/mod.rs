@@ -1,6 +1,7 @@
 //! What becomes of a result: a table, files, a page, a comparison.
 
 pub mod compare;
+mod error;
 mod grid;
 mod hdr_log;
 mod html;
@@ -14,9 +15,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+pub use error::ReportError;
 pub(crate) use units::time;
 
-use crate::result::{ResultError, RunResult};
+use crate::result::RunResult;
 
 /// The files that a run may leave behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -134,31 +136,6 @@ fn write_file(
         out.flush()
     });
     written.map_err(|error| ReportError::Unwritable { path: path.to_owned(), error })
-}
-
-/// Why a report cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// A result cannot be read.
-    #[error(transparent)]
-    Result(#[from] ResultError),
-    /// A file cannot be written.
-    #[error("cannot write {}: {error}", path.display())]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The table cannot be written.
-    #[error("cannot write the table: {0}")]
-    Output(io::Error),
-    /// An HDR log is of one run.
-    #[error("--hdr takes one result: an HDR log has one beginning; call report once for each")]
-    SeveralInOneLog,
-    /// Sweeps are drawn over the load, everything else over time.
-    #[error("a sweep and another command's result do not fit on one page; call report for each kind")]
-    MixedPage,
 }
 
 #[cfg(test)]

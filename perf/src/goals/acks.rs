@@ -4,8 +4,8 @@ use ringlog_protocol::Ack;
 
 use super::case::{Case, Limit, Row, Sample};
 use super::world::World;
-use crate::Failure;
 use crate::cpus::on_client_cpu;
+use crate::failure::Failure;
 use crate::limits::disk::synced;
 use crate::limits::echo::{E_SIZE, EchoClient, start_echo};
 use crate::process::Server;

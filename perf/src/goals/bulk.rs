@@ -11,8 +11,8 @@ use ringlog_reactor::fs::Sync;
 
 use super::case::{Case, Limit, Row, Sample};
 use super::world::World;
-use crate::Failure;
 use crate::cpus::on_client_cpu;
+use crate::failure::Failure;
 use crate::limits::disk::Writes;
 use crate::limits::fio;
 use crate::limits::loopback::{Direction, Iperf, own_throughput};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// What one run of one side gave: named values.
 #[derive(Clone, Debug)]

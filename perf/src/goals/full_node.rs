@@ -6,7 +6,7 @@ use ringlog_protocol::Ack;
 
 use super::rounds::Verdict;
 use super::world::World;
-use crate::Failure;
+use crate::failure::Failure;
 use crate::process::Server;
 use crate::wire::{Connection, Pipeline, Until, batch_of};
 

@@ -2,7 +2,7 @@
 
 use super::rounds::Verdict;
 use super::world::World;
-use crate::Failure;
+use crate::failure::Failure;
 use crate::process::Server;
 
 /// Less than this is 0 %: one tick of the clock that counts it, in a few seconds.

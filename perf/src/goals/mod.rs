@@ -23,7 +23,7 @@ use self::rounds::{Outcome, Verdict};
 use self::world::{Scale, World};
 use ringlog_reactor::print_line;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::machine::Machine;
 use crate::progress::progress;
 use crate::wait::Wait;

@@ -6,7 +6,7 @@ use super::case::{Case, Limit, Row, Sample};
 use super::full_node::make_idle_topics;
 use super::load::{IN_FLIGHT, closed_loop, open_loop, run_open, saturation};
 use super::world::World;
-use crate::Failure;
+use crate::failure::Failure;
 use crate::process::Server;
 use crate::wire::{Connection, OpenLoop, Pipeline, batch_of};
 

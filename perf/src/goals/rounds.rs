@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::case::{Case, Limit, Row, Sample};
 use super::world::World;
-use crate::Failure;
+use crate::failure::Failure;
 use crate::progress::progress;
 use crate::stats::{interval, median};
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::limits::disk::{DiskProbe, synced};
 use crate::process::Server;
 use crate::wait::Wait;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// A count may be over its budget by this before the gate closes: alignment of a buffer or the order of two functions
 /// moves a count by less.

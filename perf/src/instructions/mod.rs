@@ -8,7 +8,7 @@ mod valgrind;
 use clap::Args;
 use ringlog_reactor::print_line;
 
-use crate::Failure;
+use crate::failure::Failure;
 use budgets::{Budgets, Verdict};
 use cases::CASES;
 

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// The C library picks its copying routines by what the processor has; without these it picks the same everywhere. Both
 /// spellings: the names changed with glibc 2.33, and a name that it does not know is passed over.

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use ringlog_reactor::fs::{File, OpenOptions, Sync};
 use ringlog_reactor::{aligned, now, spawn};
 
-use crate::Failure;
 use crate::cpus::{on_core, server_core};
+use crate::failure::Failure;
 use crate::stats::Latencies;
 
 /// The file that is written into.

@@ -10,8 +10,8 @@ use ringlog_reactor::net::{Listener, TcpStream as ReactorStream};
 use ringlog_reactor::print_line;
 use ringlog_reactor::spawn;
 
-use crate::Failure;
 use crate::cpus::server_core;
+use crate::failure::Failure;
 use crate::process::Server;
 use crate::stats::Latencies;
 use crate::wait::Wait;

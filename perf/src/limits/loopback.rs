@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::tool::{ToolError, json, number};
-use crate::Failure;
 use crate::cpus::{CLIENT_CPU, SERVER_CPU, on_client_cpu, on_core, server_core};
+use crate::failure::Failure;
 
 /// Which way the bytes go.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use ringlog_reactor::say;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Why a tool said nothing.
 #[derive(Debug)]

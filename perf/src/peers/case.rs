@@ -7,7 +7,7 @@ use ringlog_loadgen::workload::{Arrivals, Keys, Load, Payload, PayloadSource, Si
 use ringlog_reactor::{WaitPolicy, random_u64};
 use serde::Serialize;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 const RECORD_BYTES: usize = 1024;
 /// Records in flight where large batches are wanted.

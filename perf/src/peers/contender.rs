@@ -13,22 +13,11 @@ use ringlog_protocol::Ack;
 use ringlog_protocol::batch::Compression;
 
 use super::case::{Case, Measured};
-use crate::Failure;
+use super::setup::Setup;
+use crate::failure::Failure;
 
 const SMALL_BATCH_BYTES: usize = 16 << 10;
 const LARGE_BATCH_BYTES: usize = 1 << 20;
-
-/// What all drivers are told.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// Where the broker is.
-    pub address: String,
-    /// What its acks are to mean.
-    pub class: AckClass,
-    /// The client is to gather large batches, where it can, rather than to send each record at once.
-    #[cfg_attr(not(any(feature = "kafka", feature = "nats", feature = "iggy")), expect(dead_code))]
-    pub large_batches: bool,
-}
 
 /// One of those compared.
 pub struct Contender {

@@ -19,7 +19,7 @@ use ringlog_loadgen::target::{
     AckClass, Connection, Description, Extent, Incoming, Outgoing, Publisher, Subscriber, Target, TargetError,
 };
 
-use super::Setup;
+use super::setup::Setup;
 
 const STREAM: &str = "ringlog-perf";
 /// Most records of one request.

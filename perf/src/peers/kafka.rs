@@ -22,7 +22,7 @@ use ringlog_loadgen::target::{
     AckClass, Connection, Description, Extent, Incoming, Outgoing, Publisher, Subscriber, Target, TargetError,
 };
 
-use super::Setup;
+use super::setup::Setup;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// librdkafka does not tell when its full queue has room again.

@@ -5,6 +5,7 @@
 //! address; Ringlog is started here, on a fresh folder.
 
 mod case;
+mod class;
 mod contender;
 #[cfg(feature = "iggy")]
 mod iggy;
@@ -12,20 +13,22 @@ mod iggy;
 mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
+mod setup;
 mod table;
 
 use std::path::PathBuf;
 
 use clap::Args;
-use ringlog_loadgen::target::AckClass;
 
-use crate::Failure;
 use crate::cpus::on_client_cpu;
+use crate::failure::Failure;
 use crate::machine::Machine;
 use crate::process::Server;
 use crate::wait::Wait;
 use case::{Case, Measured};
-use contender::{Contender, Setup};
+pub use class::Class;
+use contender::Contender;
+use setup::Setup;
 use table::Table;
 
 /// What `peers` takes.
@@ -70,24 +73,6 @@ pub struct Options {
     /// JSON lines are appended to this file
     #[arg(long, default_value = "perf/results/peers.jsonl")]
     results: PathBuf,
-}
-
-/// What an ack means, as far as all of them can be asked for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Class {
-    /// In the broker's memory or the page cache.
-    Memory,
-    /// On stable storage.
-    Flushed,
-}
-
-impl Class {
-    fn ack_class(self) -> AckClass {
-        match self {
-            Class::Memory => AckClass::Memory,
-            Class::Flushed => AckClass::Flushed,
-        }
-    }
 }
 
 impl Options {

@@ -20,7 +20,7 @@ use ringlog_loadgen::target::{
     AckClass, Connection, Description, Extent, Incoming, Outgoing, Publisher, Subscriber, Target, TargetError,
 };
 
-use super::Setup;
+use super::setup::Setup;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Records in flight on a connection, in large batches: what the client takes before it waits.

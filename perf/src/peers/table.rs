@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use ringlog_reactor::print_line;
 
-use super::Class;
 use super::case::{Case, Measured};
-use crate::Failure;
+use super::class::Class;
+use crate::failure::Failure;
 use crate::machine::Machine;
 use crate::stats::median;
 

@@ -6,8 +6,8 @@ use glommio_ng::{LocalExecutorBuilder, Placement, spawn_local};
 
 use ringlog_reactor::print_line;
 
-use crate::Failure;
 use crate::cpus::SERVER_CPU;
+use crate::failure::Failure;
 use crate::limits::echo::EchoSize;
 use crate::wait::Wait;
 

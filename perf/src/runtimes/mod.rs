@@ -12,7 +12,7 @@ mod tokio;
 use clap::ValueEnum;
 
 pub use self::table::{Options, run};
-use crate::Failure;
+use crate::failure::Failure;
 use crate::limits::echo::{EchoSize, serve as serve_on_reactor};
 use crate::wait::Wait;
 

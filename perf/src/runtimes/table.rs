@@ -5,8 +5,8 @@ use std::time::Duration;
 use ringlog_reactor::print_line;
 
 use super::{NOT_BUILT, Runtime};
-use crate::Failure;
 use crate::cpus::{Busy, on_client_cpu};
+use crate::failure::Failure;
 use crate::limits::echo::{EchoClient, EchoSize};
 use crate::machine::Machine;
 use crate::process::Server;

@@ -9,8 +9,8 @@ use tokio::task::{LocalSet, spawn_local};
 
 use ringlog_reactor::print_line;
 
-use crate::Failure;
 use crate::cpus::{on_core, server_core};
+use crate::failure::Failure;
 use crate::limits::echo::EchoSize;
 
 /// Serves until the process is killed.

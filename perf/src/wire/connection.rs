@@ -8,7 +8,7 @@ use ringlog_protocol::{Ack, Body, FrameHeader, Kind, try_encode};
 
 use super::SILENCE;
 use super::frames::take_reply;
-use crate::Failure;
+use crate::failure::Failure;
 
 const READ_BYTES: usize = 64 << 10;
 

@@ -7,7 +7,7 @@ use ringlog_protocol::messages::ErrorReply;
 use ringlog_protocol::{Ack, Body, Frame, FrameHeader, Kind, split_frame};
 use ringlog_reactor::wall_clock_ms;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Bytes of one record.
 pub const RECORD_BYTES: usize = 1024;

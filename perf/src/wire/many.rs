@@ -13,7 +13,7 @@ use ringlog_reactor::{Instant, now, spawn, timeout};
 use super::SILENCE;
 use super::frames::{AckReader, produce_head, take_reply};
 use super::pipeline::Done;
-use crate::Failure;
+use crate::failure::Failure;
 use crate::stats::Latencies;
 
 /// Who produces where.

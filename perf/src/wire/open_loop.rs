@@ -15,7 +15,7 @@ use ringlog_reactor::{Instant, Notify, now, sleep_until, spawn, timeout};
 use super::SILENCE;
 use super::frames::{AckReader, produce_head};
 use super::many::ReactorConnection;
-use crate::Failure;
+use crate::failure::Failure;
 use crate::stats::Latencies;
 
 /// Batches of one send.

@@ -10,7 +10,7 @@ use ringlog_protocol::limits::HEADER_BYTES;
 
 use super::connection::Connection;
 use super::frames::{AckReader, produce_head};
-use crate::Failure;
+use crate::failure::Failure;
 use crate::stats::Latencies;
 
 /// Slices of one write: the kernel takes 1,024.

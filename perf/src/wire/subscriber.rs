@@ -5,7 +5,7 @@ use ringlog_protocol::messages::{Position, Subscribe, Subscribed, Unsubscribe};
 use ringlog_protocol::{FrameHeader, Kind};
 
 use super::connection::Connection;
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Read at once: what iperf3 reads at once.
 const READ_BYTES: usize = 128 << 10;

@@ -4,10 +4,10 @@ use crate::result::{Command, Interval, IntervalLatency, Latency, Phase, ResultEr
 
 use super::super::table::by_rate;
 use super::super::units;
-use super::Run;
 use super::axis::Axis;
 use super::chart::Stroke::{self, Broad, Dashed, Solid};
 use super::chart::{Chart, Mark, Series};
+use super::run::Run;
 
 /// Steps of a percentile line within each nine.
 const STEPS_PER_NINE: u32 = 24;

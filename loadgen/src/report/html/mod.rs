@@ -5,50 +5,19 @@ mod axis;
 mod chart;
 mod charts;
 mod escape;
+mod run;
 mod sections;
 
-use crate::result::{Command, Interval, Phase, RunResult};
+pub use run::Run;
 
-use super::ReportError;
+use super::error::ReportError;
+use crate::result::Command;
 use escape::escape;
 
 /// Style sheet, script, and the places of the title and of what the result says.
 const TEMPLATE: &str = include_str!("../page.html");
 const TITLE_PLACE: &str = "{{title}}";
 const BODY_PLACE: &str = "{{body}}";
-
-/// A result and what it is called on the page; a single one needs no name.
-pub struct Run<'a> {
-    /// In legends.
-    pub name: String,
-    /// What is shown.
-    pub result: &'a RunResult,
-}
-
-impl Run<'_> {
-    /// The name of one of its lines.
-    fn name_of(&self, what: &str) -> String {
-        match self.name.as_str() {
-            "" => what.to_owned(),
-            name => format!("{name}: {what}"),
-        }
-    }
-
-    /// The name of a line of one of its phases.
-    fn named(&self, phase: &Phase) -> String {
-        if self.result.phases.len() > 1 { self.name_of(&phase.label) } else { self.name.clone() }
-    }
-
-    fn intervals(&self) -> impl Iterator<Item = &Interval> {
-        self.result.phases.iter().flat_map(|phase| &phase.intervals)
-    }
-
-    /// Seconds from its first interval to that one, in tenths, so that the seconds of several runs meet.
-    fn since_begin(&self, interval: &Interval) -> f64 {
-        let begin = self.intervals().map(|interval| interval.at_seconds).fold(f64::INFINITY, f64::min);
-        ((interval.at_seconds - begin) * 10.0).round() / 10.0
-    }
-}
 
 /// The page. Results of sweeps cannot stand on it with others, which have time where sweeps have load.
 pub fn page(runs: &[Run<'_>]) -> Result<String, ReportError> {
@@ -68,6 +37,7 @@ pub fn page(runs: &[Run<'_>]) -> Result<String, ReportError> {
 mod tests {
     use super::super::sample;
     use super::*;
+    use crate::result::RunResult;
 
     fn one(result: &RunResult) -> String {
         page(&[Run { name: String::new(), result }]).unwrap()

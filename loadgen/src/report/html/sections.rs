@@ -7,9 +7,9 @@ use crate::result::{Command, Latency, PERCENTILES, Phase, ResultError, RunResult
 
 use super::super::table::{by_rate, latencies};
 use super::super::{units, verdict};
-use super::Run;
 use super::charts::charts;
 use super::escape::escape;
+use super::run::Run;
 
 /// The page's title, as plain text.
 pub fn title(runs: &[Run<'_>]) -> String {
