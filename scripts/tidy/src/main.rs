@@ -1,11 +1,13 @@
-//! The repository's own checks, those that no compiler makes: who may depend on whom, where `unsafe` may
-//! stand, how long a file may be, and that the pages name only files which exist.
+//! The repository's own checks, those that no compiler makes: who may depend on whom, which files
+//! import each other, where `unsafe` may stand, how long a file may be, and that the pages name only files which exist.
 //!
 //! Run from the workspace root (`cargo run -p ringlog-tidy`). Prints `tidy: ok`, or every finding, and then
 //! exits with 1.
 #![forbid(unsafe_code)]
 
+mod circles;
 mod docs;
+mod imports;
 mod layers;
 mod source;
 mod tree;
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         }
     };
     let mut findings = layers::check(&tree);
+    findings.extend(circles::check(&tree));
     findings.extend(source::check(&tree));
     findings.extend(docs::check(&tree));
     if findings.is_empty() {

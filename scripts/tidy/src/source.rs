@@ -50,7 +50,7 @@ fn lines_with_unsafe(text: &str) -> Vec<usize> {
 }
 
 /// The same text with comments and the insides of literals made blank, so that line numbers stay.
-fn blank_comments_and_strings(text: &str) -> String {
+pub fn blank_comments_and_strings(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
