@@ -10,11 +10,11 @@ use ringlog_storage::{PartitionId, PreviousEpoch, Reserve};
 
 pub use ringlog_storage::check::{CheckProgress, CheckReport, Finding, Weight};
 
-use crate::metadata::{self, Metadata, MetadataError, ReadMetadata};
+use crate::metadata::file::{self, Metadata, MetadataError, ReadMetadata};
 use crate::node::LOCK_NAME;
 
 /// What a folder may hold.
-const NAMES: [&[&str]; 4] = [&[LOCK_NAME], &metadata::FILE_NAMES, &Reserve::NAMES, &["journal", "topics"]];
+const NAMES: [&[&str]; 4] = [&[LOCK_NAME], &file::FILE_NAMES, &Reserve::NAMES, &["journal", "topics"]];
 
 /// Why a folder could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ pub async fn check(
         }
         Err(MetadataError::Io(source)) => return Err(failed(source)),
         Err(error) => {
-            let path = data_dir.join(metadata::FILE_NAMES[0]);
+            let path = data_dir.join(file::FILE_NAMES[0]);
             let outcome = "a start refuses; nothing else can be checked without it";
             found.found(Weight::RefusesStart, path, error.to_string(), outcome);
         }
@@ -119,7 +119,7 @@ fn lock(data_dir: &Path) -> Result<Option<fs::LockedFile>, CheckError> {
 
 async fn look(metadata: &Metadata, found: &mut FolderReport, progress: &mut dyn FnMut(CheckProgress)) {
     found.topics = metadata.topics.iter().map(|topic| (topic.id, topic.name.clone())).collect();
-    let every = |topic: &crate::topic::Topic| topic.owned_by(0, 1).collect::<Vec<_>>();
+    let every = |topic: &crate::metadata::topic::Topic| topic.owned_by(0, 1).collect::<Vec<_>>();
     let known = Known {
         previous: (metadata.epoch > 0)
             .then_some(PreviousEpoch { epoch: metadata.epoch, shards: metadata.shards }),

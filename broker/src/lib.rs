@@ -1,35 +1,20 @@
 //! The Ringlog broker: one shard per core, one port for all of them.
 //!
-//! The path of a request: `acceptor` → `connection` → `dispatch` → `handlers` → the store of the shard;
-//! replies leave through `outbox`. ARCHITECTURE.md lists the four ways function by function.
+//! The path of a request: `node` accepts a client, `native` receives and decodes what it asks for, the `shard` that owns the
+//! partition has it in its store, and the reply leaves through `net`. ARCHITECTURE.md has it function by function.
 #![forbid(unsafe_code)]
 
-mod acceptor;
-mod acks;
 pub mod check;
 pub mod config;
-mod connection;
-mod controller;
-mod core_loop;
-pub mod descriptors;
-mod dispatch;
+mod control;
 pub mod doctor;
-mod gather;
-mod gather_budget;
-mod handlers;
-mod holder;
 pub mod limits;
-mod link;
 mod metadata;
+mod native;
+mod net;
 pub mod node;
 pub mod offline;
-mod outbox;
-mod peers;
-mod record_checks;
-mod reply_budget;
-mod session;
+mod ops;
 mod shard;
-mod timestamps;
-mod topic;
-#[cfg(test)]
-mod wire_client;
+
+pub use node::descriptors;

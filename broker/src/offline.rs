@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ringlog_reactor::{CoreConfig, fs};
 use ringlog_storage::remove_topic;
 
-use crate::metadata::{self, Metadata, MetadataError};
+use crate::metadata::file::{self, Metadata, MetadataError};
 use crate::node::LOCK_NAME;
 
 /// Why a topic was not deleted.
@@ -41,7 +41,7 @@ pub fn delete_topic(data_dir: &Path, name: &str) -> Result<(), OfflineError> {
 }
 
 pub(crate) async fn delete(data_dir: &Path, name: &str) -> Result<(), OfflineError> {
-    if !metadata::exists(data_dir).await? {
+    if !file::exists(data_dir).await? {
         return Err(OfflineError::NoFolder(data_dir.to_path_buf()));
     }
     let lock = fs::lock(data_dir.join(LOCK_NAME))?;

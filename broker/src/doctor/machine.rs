@@ -7,7 +7,7 @@ use ringlog_reactor::probe::{self, Limit, OLDEST_KERNEL};
 use ringlog_storage::limits::DEFAULT_JOURNAL_FILES;
 
 use super::line::Line;
-use crate::descriptors::{self, Share};
+use crate::node::descriptors::{self, Share};
 
 /// Receive buffers are pinned memory, some 4 MiB a core, and older kernels count them against this limit.
 const ENOUGH_LOCKED_BYTES: u64 = 8 << 20;

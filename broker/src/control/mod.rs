@@ -1,0 +1,3 @@
+//! Who decides about topics.
+
+pub mod controller;

@@ -1,0 +1,145 @@
+//! Clients whose socket lives on another core: they came to the wrong shard for some of their partitions.
+//!
+//! The session of such a client lives here, with the partitions, and is served exactly as a local one; only
+//! its requests come out of the mailbox and its replies go into one. Both ways are bounded: a home core has
+//! at most `FORWARD_BYTES` of requests on their way, and takes one batch of replies before it asks for the next.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ringlog_protocol::split_frame;
+use ringlog_reactor::sim::{mutant, reached};
+use ringlog_reactor::{Notify, Task, spawn};
+
+use crate::native::dispatch::dispatch;
+use crate::native::handlers::Handled;
+use crate::native::session::Session;
+use crate::net::outbox::Outbox;
+use crate::ops::record_checks::check_aside;
+use crate::shard::mailbox::{ConnectionId, PeerMessage};
+use crate::shard::state::Shard;
+
+/// A client of another core.
+struct Link {
+    client: ConnectionId,
+    session: Rc<Session>,
+    requests: RefCell<VecDeque<Bytes>>,
+    arrived: Notify,
+    /// Bytes of replies that the home core has not taken yet.
+    unsettled: Cell<usize>,
+    settled: Notify,
+}
+
+/// A link with the tasks that serve it; dropping those ends them.
+struct Served {
+    link: Rc<Link>,
+    _tasks: [Task<()>; 2],
+}
+
+/// The clients of other cores that have a session here.
+#[derive(Default)]
+pub struct Links {
+    links: RefCell<BTreeMap<ConnectionId, Served>>,
+}
+
+impl Links {
+    /// Takes a forwarded request; the first one of a client opens its session.
+    pub fn forwarded(&self, shard: &Rc<Shard>, from: ConnectionId, frame: Bytes) {
+        let link = self.link(shard, from);
+        link.requests.borrow_mut().push_back(frame);
+        link.arrived.notify_all();
+    }
+
+    /// The home core took these replies.
+    pub fn replies_taken(&self, client: ConnectionId, bytes: usize) {
+        if let Some(Served { link, .. }) = self.links.borrow().get(&client) {
+            link.unsettled.set(link.unsettled.get() - bytes);
+            link.session.outbox().sent(bytes);
+            link.settled.notify_all();
+        }
+    }
+
+    /// The client is gone.
+    pub fn gone(&self, client: ConnectionId) {
+        let gone = self.links.borrow_mut().remove(&client);
+        if let Some(served) = gone {
+            served.link.session.end();
+        }
+    }
+
+    fn link(&self, shard: &Rc<Shard>, client: ConnectionId) -> Rc<Link> {
+        if let Some(served) = self.links.borrow().get(&client) {
+            return served.link.clone();
+        }
+        reached("requests forwarded to another core");
+        let link = Rc::new(Link {
+            client,
+            session: Session::new(shard.index(), Rc::new(Outbox::default())),
+            requests: RefCell::default(),
+            arrived: Notify::new(),
+            unsettled: Cell::new(0),
+            settled: Notify::new(),
+        });
+        let serve = spawn(link.clone().serve(shard.clone()));
+        let answer = spawn(link.clone().answer(shard.clone()));
+        self.links.borrow_mut().insert(client, Served { link: link.clone(), _tasks: [serve, answer] });
+        link
+    }
+}
+
+impl Link {
+    async fn serve(self: Rc<Self>, shard: Rc<Shard>) {
+        loop {
+            let arrived = self.arrived.notified();
+            let request = if mutant("forwarded-backwards") {
+                self.requests.borrow_mut().pop_back()
+            } else {
+                self.requests.borrow_mut().pop_front()
+            };
+            let Some(request) = request else {
+                arrived.await;
+                continue;
+            };
+            self.serve_frame(&shard, &request).await;
+            let handled = PeerMessage::ForwardHandled { connection: self.client, bytes: request.len() };
+            shard.peers().tell(self.client.home, handled).await;
+            if self.session.is_broken() {
+                self.requests.borrow_mut().clear();
+                self.session.outbox().drained().await;
+                return shard.peers().tell(self.client.home, PeerMessage::Gone(self.client)).await;
+            }
+        }
+    }
+
+    async fn serve_frame(&self, shard: &Rc<Shard>, request: &Bytes) {
+        // The home core cut this frame out of the stream, so it is whole and its header is sound.
+        let Ok(Some((frame, _))) = split_frame(request) else { return };
+        self.session.wait_until_free().await;
+        loop {
+            let room = shard.store().room();
+            match dispatch(shard, &self.session, &frame) {
+                Handled::Done => return,
+                Handled::NoRoom => room.await,
+                Handled::Unchecked { limit } => {
+                    let batch = request.slice_ref(frame.payload);
+                    self.session.set_verdict(check_aside(batch, limit).await.1);
+                }
+            }
+        }
+    }
+
+    async fn answer(self: Rc<Self>, shard: Rc<Shard>) {
+        let mut pieces = Vec::new();
+        while self.session.outbox().take_frames(&mut pieces).await {
+            self.unsettled.set(pieces.iter().map(Bytes::len).sum());
+            let pieces = std::mem::take(&mut pieces);
+            let replies = PeerMessage::Replies { connection: self.client, from: shard.index(), pieces };
+            shard.peers().tell(self.client.home, replies).await;
+            while self.unsettled.get() > 0 {
+                self.settled.notified().await;
+            }
+        }
+    }
+}

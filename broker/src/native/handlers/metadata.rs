@@ -1,0 +1,76 @@
+//! Metadata: which topics there are, and which shard has which partition.
+
+use std::rc::Rc;
+
+use ringlog_protocol::messages::{MetadataReply, MetadataRequest};
+use ringlog_protocol::{ErrorCode, Frame, Kind};
+
+use crate::limits::SHORT_REPLY_BYTES;
+use crate::metadata::topic::Topic;
+use crate::metadata::topic_table::TopicTable;
+use crate::native::handlers::body;
+use crate::native::session::Session;
+use crate::shard::state::Shard;
+
+/// A request that waits keeps no more bytes of names than this.
+const WAITING_NAMES_BYTES: usize = 4 << 10;
+
+/// Answers from this shard's copy of the topic table. A long reply needs memory of the shard's, and may have to wait for it.
+pub fn handle(shard: &Rc<Shard>, session: &Rc<Session>, frame: &Frame<'_>) {
+    let Some(MetadataRequest { topics: mut wanted }) = body::<MetadataRequest>(session, frame) else {
+        return;
+    };
+    let request = frame.header.request;
+    if let Some(names) = &mut wanted {
+        names.sort_unstable();
+        names.dedup();
+    }
+    let most = most_bytes(&shard.topics().borrow(), wanted.as_deref());
+    if most <= SHORT_REPLY_BYTES {
+        return session.reply_long(Kind::MetadataReply, request, &reply(shard, wanted));
+    }
+    if let Some(permit) = shard.reply_budget().try_take(most, session.outbox()) {
+        return session.reply_within(Kind::MetadataReply, request, &reply(shard, wanted), permit);
+    }
+    let names_bytes: usize = wanted.iter().flatten().map(String::len).sum();
+    if names_bytes > WAITING_NAMES_BYTES {
+        let message = "too many replies wait to be sent; ask again later, or for fewer topics at a time";
+        return session.reply_error(request, ErrorCode::Overloaded, message);
+    }
+    let (shard, waiting) = (shard.clone(), session.clone());
+    session.park(async move {
+        let permit = shard.reply_budget().take(most, waiting.outbox()).await;
+        waiting.reply_within(Kind::MetadataReply, request, &reply(&shard, wanted), permit);
+    });
+}
+
+fn reply(shard: &Shard, wanted: Option<Vec<String>>) -> MetadataReply {
+    let shards = shard.peers().count();
+    let table = shard.topics().borrow();
+    let mut reply = MetadataReply { shards, topics: Vec::new(), unknown: Vec::new() };
+    let Some(names) = wanted else {
+        reply.topics = table.iter().map(|topic| topic.to_metadata(shards)).collect();
+        return reply;
+    };
+    for name in names {
+        match table.get(&name) {
+            Some(topic) => reply.topics.push(topic.to_metadata(shards)),
+            None => reply.unknown.push(name),
+        }
+    }
+    reply
+}
+
+/// More than the reply will have.
+fn most_bytes(table: &TopicTable, wanted: Option<&[String]>) -> usize {
+    let of_topic = |topic: &Topic| {
+        let settings: usize = topic.config.iter().map(|(key, value)| 32 + key.len() + value.len()).sum();
+        64 + topic.name.len() + settings + 24 * topic.partitions as usize
+    };
+    match wanted {
+        None => table.iter().map(|topic| of_topic(topic)).sum(),
+        Some(names) => {
+            names.iter().map(|name| table.get(name).map_or(16 + name.len(), |topic| of_topic(topic))).sum()
+        }
+    }
+}
