@@ -12,16 +12,15 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ringlog_protocol::TopicName;
 use ringlog_protocol::limits::MAX_PARTITIONS_PER_TOPIC;
-use ringlog_protocol::messages::CreateTopic;
-use ringlog_protocol::{ErrorCode, TopicName};
 use ringlog_reactor::Notify;
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_storage::{make_topic, remove_leftover_topics, remove_topic};
 
 use crate::limits::MAX_PARTITIONS;
 use crate::metadata::file::Metadata;
-use crate::metadata::topic::Topic;
+use crate::metadata::topic::{NewTopic, Topic};
 use crate::metadata::topic_config::partition_config;
 use crate::shard::mailbox::{PeerError, PeerMessage, Peers, TopicChange};
 
@@ -59,23 +58,6 @@ pub enum TopicError {
     /// It could not be made durable.
     #[error("{0}")]
     Storage(String),
-}
-
-impl TopicError {
-    /// What the wire says.
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            TopicError::Name(_) => ErrorCode::InvalidTopicName,
-            TopicError::PartitionCount(_) | TopicError::TooManyPartitions { .. } => {
-                ErrorCode::InvalidPartitionCount
-            }
-            TopicError::Config(_) => ErrorCode::InvalidConfig,
-            TopicError::Exists(_) => ErrorCode::TopicExists,
-            TopicError::Unknown(_) => ErrorCode::UnknownTopic,
-            TopicError::DiskFull(_) => ErrorCode::DiskFull,
-            TopicError::Storage(_) => ErrorCode::StorageFailed,
-        }
-    }
 }
 
 impl From<PeerError> for TopicError {
@@ -148,7 +130,7 @@ impl Controller {
     ///
     /// # Errors
     /// When it may not be, or cannot; nothing of it is left then.
-    pub async fn create(&self, request: CreateTopic) -> Result<Arc<Topic>, TopicError> {
+    pub async fn create(&self, request: NewTopic) -> Result<Arc<Topic>, TopicError> {
         let _turn = self.take_turn().await?;
         let topic = Arc::new(self.check(request)?);
         // If anything is left of it, its id is not given to another topic: see `last_topic_id`.
@@ -228,12 +210,12 @@ impl Controller {
         Ok(self.keep(next).await?)
     }
 
-    fn check(&self, request: CreateTopic) -> Result<Topic, TopicError> {
+    fn check(&self, request: NewTopic) -> Result<Topic, TopicError> {
         TopicName::check(&request.name)?;
         if !(1..=MAX_PARTITIONS_PER_TOPIC).contains(&request.partitions) {
             return Err(TopicError::PartitionCount(request.partitions));
         }
-        let config = request.config.into_iter().collect();
+        let config = request.config;
         partition_config(&config).map_err(TopicError::Config)?;
         let metadata = self.metadata.borrow();
         if metadata.topics.iter().any(|topic| topic.name == request.name) {

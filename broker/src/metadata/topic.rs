@@ -3,12 +3,21 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use ringlog_protocol::Ack;
-use ringlog_protocol::messages::{PartitionMetadata, TopicMetadata};
-use ringlog_storage::{PartitionId, PartitionSpec, TopicAck};
+use ringlog_storage::{PartitionId, PartitionSpec};
 use serde::{Deserialize, Serialize};
 
 use super::topic_config::partition_config;
+
+/// A topic that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Kafka's rule for names.
+    pub name: String,
+    /// How many partitions it is to have.
+    pub partitions: u32,
+    /// Settings, by Kafka's names.
+    pub config: BTreeMap<String, String>,
+}
 
 /// A topic as the metadata file and every shard know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,34 +51,12 @@ impl Topic {
             .filter(move |&partition| owner(self.id, partition, shards) == shard)
             .map(|partition| PartitionId { topic: self.id, partition })
     }
-
-    /// The topic as the wire tells it. A node alone leads everything (node 0, epoch 0).
-    pub fn to_metadata(&self, shards: u32) -> TopicMetadata {
-        let partitions = (0..self.partitions)
-            .map(|partition| PartitionMetadata {
-                partition,
-                shard: owner(self.id, partition, shards),
-                leader: 0,
-                leader_epoch: 0,
-            })
-            .collect();
-        let config = self.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        TopicMetadata { name: self.name.clone(), id: self.id, partitions, config }
-    }
 }
 
 /// The shard that owns a partition: neighbours go to different shards, and the first partitions of
 /// different topics do too.
 pub fn owner(topic_id: u64, partition: u32, shards: u32) -> u32 {
     ((topic_id + u64::from(partition)) % u64::from(shards)) as u32
-}
-
-/// The ack level that the topic's readers wait for, as the wire names it.
-pub fn wire_ack(ack: TopicAck) -> Ack {
-    match ack {
-        TopicAck::Disk => Ack::Disk,
-        TopicAck::Memory => Ack::Memory,
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod dispatch;
+mod errors;
 pub mod forwarded;
 pub mod handlers;
 pub mod handshake;

@@ -16,9 +16,11 @@ use ringlog_reactor::{Notified, Notify, Task};
 use ringlog_storage::Partition;
 
 use crate::limits::{MAX_HANDLES, MAX_PARKED_REQUESTS, MAX_PENDING_ACKS, MAX_SUBSCRIPTIONS};
+use crate::native::errors::WireError;
 use crate::net::outbox::Outbox;
 use crate::net::reply_budget::ReplyPermit;
 use crate::ops::record_checks::Verdict;
+use crate::shard::acks::{AckError, AckSink};
 
 const SLOT_BITS: u32 = 24;
 
@@ -218,25 +220,12 @@ impl Session {
         self.verdict.take()
     }
 
-    /// One more acknowledgement is due.
-    pub fn ack_is_due(&self) {
-        self.acks_due.set(self.acks_due.get() + 1);
-    }
-
-    /// One acknowledgement was given.
-    pub fn ack_is_given(&self) {
-        self.acks_due.set(self.acks_due.get() - 1);
-        if self.acks_due.get() + 1 == MAX_PENDING_ACKS {
-            self.progress.notify_all();
-        }
-    }
-
-    /// Answers a produce request.
-    pub fn reply_produced(&self, request: u32, base_offset: i64, start_offset: i64) {
-        self.reply(Kind::Produced, request, 0, &Produced { base_offset, start_offset });
-    }
-
     /// Answers a request that failed.
+    pub fn refuse(&self, request: u32, error: &impl WireError) {
+        self.reply_error(request, error.code(), &error.to_string());
+    }
+
+    /// The same, in words.
     pub fn reply_error(&self, request: u32, code: ErrorCode, message: &str) {
         self.outbox.push_pieces([encode_error(request, 0, code, message).freeze()]);
     }
@@ -280,6 +269,13 @@ impl Session {
         self.outbox.push_pieces(batches);
     }
 
+    fn ack_is_given(&self) {
+        self.acks_due.set(self.acks_due.get() - 1);
+        if self.acks_due.get() + 1 == MAX_PENDING_ACKS {
+            self.progress.notify_all();
+        }
+    }
+
     /// Whether acknowledgements are due.
     pub fn has_acks_due(&self) -> bool {
         self.acks_due.get() > 0
@@ -303,4 +299,21 @@ impl Session {
 
 fn slot_of(handle: u32) -> usize {
     (handle & ((1 << SLOT_BITS) - 1)) as usize
+}
+
+/// The tickets are numbers of produce requests.
+impl AckSink for Session {
+    fn ack_due(&self) {
+        self.acks_due.set(self.acks_due.get() + 1);
+    }
+
+    fn acked(&self, ticket: u64, base_offset: i64, start_offset: i64) {
+        self.ack_is_given();
+        self.reply(Kind::Produced, ticket as u32, 0, &Produced { base_offset, start_offset });
+    }
+
+    fn failed(&self, ticket: u64, why: &AckError) {
+        self.ack_is_given();
+        self.refuse(ticket as u32, why);
+    }
 }

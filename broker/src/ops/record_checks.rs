@@ -9,7 +9,6 @@
 //! - What unpacks to more than [`QUICK_CHECK_BYTES`], or is larger than [`QUICK_BATCH_BYTES`], has a queue of its own:
 //!   a short check waits for short ones only.
 
-use ringlog_protocol::ErrorCode;
 use ringlog_protocol::batch::{
     BatchError, BatchHeader, Compression, RecordsError, Walked, check_records, records_section, verify_crc,
 };
@@ -38,18 +37,6 @@ pub enum Unreadable {
     /// The check did not come to an end.
     #[error("the batch could not be checked ({0}); try again")]
     Unchecked(String),
-}
-
-impl Unreadable {
-    /// The error code that the client gets.
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            Unreadable::Batch(error) => error.code(),
-            Unreadable::Records(RecordsError::TooLarge(_)) => ErrorCode::BatchTooLarge,
-            Unreadable::Records(_) => ErrorCode::InvalidBatch,
-            Unreadable::Unchecked(_) => ErrorCode::Overloaded,
-        }
-    }
 }
 
 /// Checks on this thread, if that is short. None: have it done by [`check_aside`].

@@ -11,28 +11,47 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use ringlog_protocol::ErrorCode;
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_storage::{AppendError, Appended, CommitSeq, Partition, PartitionId, Store};
+use ringlog_storage::{Appended, CommitSeq, Partition, PartitionId, Store, StoreFailure};
 
-use crate::native::session::Session;
+/// Who is told what became of an append. Each of its appends has a ticket.
+pub trait AckSink {
+    /// An answer is due.
+    fn ack_due(&self);
+    /// The batch is on stable storage, from `base_offset` on.
+    fn acked(&self, ticket: u64, base_offset: i64, start_offset: i64);
+    /// The batch is not acknowledged.
+    fn failed(&self, ticket: u64, why: &AckError);
+}
+
+/// Why an append is not acknowledged that was taken into the log.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AckError {
+    /// It has left the log again, because there is no space for it.
+    #[error("the disk is full; the batch was not appended, and may be sent again when there is space")]
+    DiskFull,
+    /// Its topic was deleted.
+    #[error("the topic was deleted")]
+    Deleted,
+    /// The storage failed: whether it is on the disk is not known.
+    #[error(transparent)]
+    Failed(StoreFailure),
+}
 
 struct PendingAck {
-    session: Rc<Session>,
-    request: u32,
+    sink: Rc<dyn AckSink>,
+    ticket: u64,
     appended: Appended,
     start_offset: i64,
 }
 
 impl PendingAck {
     fn give(self) {
-        self.session.ack_is_given();
-        self.session.reply_produced(self.request, self.appended.base_offset, self.start_offset);
+        self.sink.acked(self.ticket, self.appended.base_offset, self.start_offset);
     }
 
-    fn refuse(self, code: ErrorCode, why: &str) {
-        self.session.ack_is_given();
-        self.session.reply_error(self.request, code, why);
+    fn refuse(self, why: &AckError) {
+        self.sink.failed(self.ticket, why);
     }
 }
 
@@ -45,11 +64,10 @@ pub struct PendingAcks {
 }
 
 impl PendingAcks {
-    /// Has `session` told about its append to `partition` once it is durable.
-    pub fn wait_for(&self, partition: &Partition, appended: Appended, session: &Rc<Session>, request: u32) {
-        session.ack_is_due();
-        let start_offset = partition.start_offset();
-        let ack = PendingAck { session: session.clone(), request, appended, start_offset };
+    /// Has `sink` told about its append to `partition` once it is durable.
+    pub fn wait_for(&self, partition: &Partition, appended: Appended, sink: Rc<dyn AckSink>, ticket: u64) {
+        sink.ack_due();
+        let ack = PendingAck { sink, ticket, appended, start_offset: partition.start_offset() };
         match appended.commit {
             Some(_) => self.queue.borrow_mut().push_back(ack),
             None if mutant("bypass-acked-early") => ack.give(),
@@ -71,7 +89,7 @@ impl PendingAcks {
                     store.take_bypassed().iter().for_each(|partition| self.give_bypassed(partition));
                     self.give_until(durable);
                 }
-                Err(failure) => return self.refuse_all(&failure.to_string()),
+                Err(failure) => return self.refuse_all(failure),
             }
         }
     }
@@ -97,7 +115,7 @@ impl PendingAcks {
             let first = waiting.partition_point(|ack| ack.appended.base_offset < from);
             for ack in waiting.drain(first..) {
                 reached("produce refused that waited on a full disk");
-                ack.refuse(ErrorCode::DiskFull, &AppendError::DiskFull.to_string());
+                ack.refuse(&AckError::DiskFull);
             }
         }
         if !waiting.is_empty() {
@@ -113,17 +131,16 @@ impl PendingAcks {
                 continue;
             }
             reached("record refused because its topic was deleted");
-            ack.refuse(ErrorCode::UnknownTopic, "the topic was deleted");
+            ack.refuse(&AckError::Deleted);
         }
     }
 
     /// The journal failed: whether these records are on disk is not known. Appends are refused from now on,
     /// so nothing joins the queues again.
-    fn refuse_all(&self, why: &str) {
-        tracing::error!(%why, "storage failed: this shard acknowledges nothing more until it is started again");
+    fn refuse_all(&self, failure: StoreFailure) {
+        tracing::error!(%failure, "storage failed: this shard acknowledges nothing more until it is started again");
+        let why = AckError::Failed(failure);
         let bypassed = self.bypassed.take().into_values().flatten();
-        for ack in self.queue.take().into_iter().chain(bypassed) {
-            ack.refuse(ErrorCode::StorageFailed, why);
-        }
+        self.queue.take().into_iter().chain(bypassed).for_each(|ack| ack.refuse(&why));
     }
 }

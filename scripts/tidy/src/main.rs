@@ -9,6 +9,7 @@ mod circles;
 mod docs;
 mod imports;
 mod layers;
+mod rooms;
 mod source;
 mod tree;
 
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     };
     let mut findings = layers::check(&tree);
     findings.extend(circles::check(&tree));
+    findings.extend(rooms::check(&tree));
     findings.extend(source::check(&tree));
     findings.extend(docs::check(&tree));
     if findings.is_empty() {

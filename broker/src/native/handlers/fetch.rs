@@ -1,71 +1,38 @@
 //! Fetch: reads once; waits, if asked to, until there is enough.
 
-use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringlog_protocol::messages::{Fetch, Fetched};
+use ringlog_protocol::messages;
 use ringlog_protocol::{Frame, Kind};
-use ringlog_reactor::{Instant, now, timeout};
-use ringlog_storage::{Partition, ReadBatches, ReadError};
 
-use crate::limits::{FETCH_BYTES, FETCH_MAX_WAIT};
-use crate::native::handlers::{body, partition, read_error};
+use crate::native::handlers::{body, partition};
 use crate::native::session::Session;
+use crate::ops::fetch::{Fetch, Fetched, fetch, try_fetch};
 use crate::shard::state::Shard;
 
 /// Answers from memory at once where it can; what must wait or read the disk is parked.
 pub fn handle(shard: &Shard, session: &Rc<Session>, frame: &Frame<'_>) {
     let request = frame.header.request;
-    let Some(fetch) = body::<Fetch>(session, frame) else { return };
+    let Some(asked) = body::<messages::Fetch>(session, frame) else { return };
     let Some(partition) = partition(session, &frame.header) else { return };
-    let max_bytes = (fetch.max_bytes as usize).clamp(1, FETCH_BYTES);
-    let min_bytes = (fetch.min_bytes as usize).min(max_bytes);
-    if let Some(read) = partition.try_read_tail(fetch.offset, max_bytes)
-        && read.bytes >= min_bytes
-    {
-        return reply(session, request, &partition, read);
+    let wait = if shard.is_stopping() { 0 } else { asked.max_wait_ms };
+    let wait = Duration::from_millis(wait.into());
+    let args = Fetch::new(asked.offset, asked.min_bytes, asked.max_bytes, wait);
+    if let Some(fetched) = try_fetch(&partition, &args) {
+        return reply(session, request, fetched);
     }
-    let wait = Duration::from_millis(fetch.max_wait_ms.into()).min(FETCH_MAX_WAIT);
-    let wait = if shard.is_stopping() { Duration::ZERO } else { wait };
     let waiting = session.clone();
     session.park(async move {
-        let until = now() + wait;
-        if let Err(error) =
-            answer(&waiting, request, &partition, fetch.offset, min_bytes..=max_bytes, until).await
-        {
-            let (code, message) = read_error(&error);
-            waiting.reply_error(request, code, &message);
+        match fetch(&partition, &args, waiting.outbox()).await {
+            Ok(fetched) => reply(&waiting, request, fetched),
+            Err(error) => waiting.refuse(request, &error),
         }
     });
 }
 
-/// Answers once there is enough, or at `until` with what there is.
-async fn answer(
-    session: &Session,
-    request: u32,
-    partition: &Partition,
-    offset: i64,
-    bytes: RangeInclusive<usize>,
-    until: Instant,
-) -> Result<(), ReadError> {
-    loop {
-        let changed = partition.changed();
-        // Held while there is something to hold, and not while nothing is there to be read.
-        let room = session.outbox().reserve(*bytes.end()).await;
-        let read = partition.read(offset, *bytes.end()).await?;
-        let left = until - now();
-        if read.bytes >= *bytes.start() || left.is_zero() {
-            reply(session, request, partition, read);
-            return Ok(());
-        }
-        drop((read, room));
-        // Looked at once more when the time is up.
-        let _changed_or_elapsed = timeout(left, changed).await;
-    }
-}
-
-fn reply(session: &Session, request: u32, partition: &Partition, read: ReadBatches) {
-    let body = Fetched { start_offset: partition.start_offset(), high_watermark: partition.high_watermark() };
-    session.reply_with_batches(Kind::Fetched, request, &body, read.batches);
+fn reply(session: &Session, request: u32, fetched: Fetched) {
+    let Fetched { start_offset, high_watermark, .. } = fetched;
+    let body = messages::Fetched { start_offset, high_watermark };
+    session.reply_with_batches(Kind::Fetched, request, &body, fetched.batches);
 }

@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
-use ringlog_protocol::messages::{MetadataReply, MetadataRequest};
+use ringlog_protocol::messages::{MetadataReply, MetadataRequest, PartitionMetadata, TopicMetadata};
 use ringlog_protocol::{ErrorCode, Frame, Kind};
 
 use crate::limits::SHORT_REPLY_BYTES;
-use crate::metadata::topic::Topic;
+use crate::metadata::topic::{Topic, owner};
 use crate::metadata::topic_table::TopicTable;
 use crate::native::handlers::body;
 use crate::native::session::Session;
+use crate::ops::topics::{Listing, list};
 use crate::shard::state::Shard;
 
 /// A request that waits keeps no more bytes of names than this.
@@ -46,19 +47,23 @@ pub fn handle(shard: &Rc<Shard>, session: &Rc<Session>, frame: &Frame<'_>) {
 
 fn reply(shard: &Shard, wanted: Option<Vec<String>>) -> MetadataReply {
     let shards = shard.peers().count();
-    let table = shard.topics().borrow();
-    let mut reply = MetadataReply { shards, topics: Vec::new(), unknown: Vec::new() };
-    let Some(names) = wanted else {
-        reply.topics = table.iter().map(|topic| topic.to_metadata(shards)).collect();
-        return reply;
-    };
-    for name in names {
-        match table.get(&name) {
-            Some(topic) => reply.topics.push(topic.to_metadata(shards)),
-            None => reply.unknown.push(name),
-        }
-    }
-    reply
+    let Listing { topics, unknown } = list(shard, wanted);
+    let topics = topics.iter().map(|topic| topic_metadata(topic, shards)).collect();
+    MetadataReply { shards, topics, unknown }
+}
+
+/// A topic as the wire tells it. A node alone leads everything (node 0, epoch 0).
+pub fn topic_metadata(topic: &Topic, shards: u32) -> TopicMetadata {
+    let partitions = (0..topic.partitions)
+        .map(|partition| PartitionMetadata {
+            partition,
+            shard: owner(topic.id, partition, shards),
+            leader: 0,
+            leader_epoch: 0,
+        })
+        .collect();
+    let config = topic.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    TopicMetadata { name: topic.name.clone(), id: topic.id, partitions, config }
 }
 
 /// More than the reply will have.

@@ -11,7 +11,7 @@ pub mod topics;
 use std::rc::Rc;
 
 use ringlog_protocol::{Body, ErrorCode, Frame, FrameHeader};
-use ringlog_storage::{Partition, ReadError};
+use ringlog_storage::Partition;
 
 use crate::native::session::Session;
 
@@ -48,15 +48,4 @@ fn partition(session: &Session, header: &FrameHeader) -> Option<Rc<Partition>> {
         session.reply_error(header.request, ErrorCode::UnknownHandle, &message);
     }
     partition
-}
-
-/// How a failed read is told.
-fn read_error(error: &ReadError) -> (ErrorCode, String) {
-    let code = match error {
-        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-        ReadError::Corrupt { .. } => ErrorCode::Quarantined,
-        ReadError::Deleted => ErrorCode::UnknownTopic,
-        _ => ErrorCode::StorageFailed,
-    };
-    (code, error.to_string())
 }

@@ -1,13 +1,13 @@
 //! Open and Close: a partition gets a handle, which later requests name it by.
 
 use ringlog_protocol::messages::{Open, Opened};
-use ringlog_protocol::{ErrorCode, Frame, Kind};
-use ringlog_storage::PartitionId;
+use ringlog_protocol::{Ack, ErrorCode, Frame, Kind};
+use ringlog_storage::TopicAck;
 
 use crate::limits::MAX_HANDLES;
-use crate::metadata::topic::wire_ack;
 use crate::native::handlers::body;
 use crate::native::session::Session;
+use crate::ops::topics::find;
 use crate::shard::state::Shard;
 
 /// The topic and partition an Open request is for, where its body can be read.
@@ -20,19 +20,9 @@ pub fn partition_named_in(frame: &Frame<'_>) -> Option<(String, u32)> {
 pub fn handle(shard: &Shard, session: &Session, frame: &Frame<'_>) {
     let request = frame.header.request;
     let Some(open) = body::<Open>(session, frame) else { return };
-    let Some(topic) = shard.topics().borrow().get(&open.topic).cloned() else {
-        let message = format!("there is no topic `{}`; make it with `ringlog topic create`", open.topic);
-        return session.reply_error(request, ErrorCode::UnknownTopic, &message);
-    };
-    let id = PartitionId { topic: topic.id, partition: open.partition };
-    let Some(partition) = shard.store().partition(id) else {
-        let message = format!(
-            "topic `{}` has partitions 0 to {}, and no {}",
-            topic.name,
-            topic.partitions - 1,
-            open.partition
-        );
-        return session.reply_error(request, ErrorCode::UnknownPartition, &message);
+    let (topic, partition) = match find(shard, &open.topic, open.partition) {
+        Ok(found) => found,
+        Err(error) => return session.refuse(request, &error),
     };
     let opened = Opened {
         topic_id: topic.id,
@@ -48,6 +38,14 @@ pub fn handle(shard: &Shard, session: &Session, frame: &Frame<'_>) {
             let message = format!("a connection may have {MAX_HANDLES} partitions open; close some");
             session.reply_error(request, ErrorCode::TooManyHandles, &message);
         }
+    }
+}
+
+/// The ack level that the topic's readers wait for, as the wire names it.
+fn wire_ack(ack: TopicAck) -> Ack {
+    match ack {
+        TopicAck::Disk => Ack::Disk,
+        TopicAck::Memory => Ack::Memory,
     }
 }
 

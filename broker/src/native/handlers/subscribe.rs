@@ -4,14 +4,15 @@ use std::rc::Rc;
 
 use ringlog_protocol::messages::{Credit, Delivery, Position, Subscribe, Subscribed, Unsubscribe};
 use ringlog_protocol::{ErrorCode, Frame, Kind};
-use ringlog_reactor::sim::{mutant, reached};
+use ringlog_reactor::sim::mutant;
 use ringlog_reactor::spawn;
 use ringlog_storage::{Partition, ReadError};
 
 use crate::limits::{DELIVERY_BYTES, MAX_SUBSCRIPTIONS};
-use crate::native::handlers::offsets::resolve;
-use crate::native::handlers::{body, partition, read_error};
+use crate::native::handlers::{body, partition};
 use crate::native::session::{self, Session};
+use crate::ops::offsets::Resolved;
+use crate::ops::subscribe::Cursor;
 
 /// Begins a subscription under the request's number.
 pub fn handle(session: &Rc<Session>, frame: &Frame<'_>) {
@@ -60,9 +61,8 @@ async fn push(
     from: Position,
     credit: Rc<session::Credit>,
 ) {
-    if let Err(error) = push_until_error(&session, id, &partition, from, &credit).await {
-        let (code, message) = read_error(&error);
-        session.reply_error(id, code, &message);
+    if let Err(error) = push_until_error(&session, id, partition, from, &credit).await {
+        session.refuse(id, &error);
     }
     session.subscription_ended(id);
 }
@@ -71,39 +71,19 @@ async fn push(
 async fn push_until_error(
     session: &Session,
     id: u32,
-    partition: &Partition,
+    partition: Rc<Partition>,
     from: Position,
     credit: &session::Credit,
 ) -> Result<(), ReadError> {
-    let mut next = resolve(partition, from).await?.offset;
-    let (start_offset, high_watermark) = (partition.start_offset(), partition.high_watermark());
-    if next < start_offset || next > high_watermark {
-        return Err(ReadError::OutOfRange { start: start_offset, end: high_watermark });
-    }
-    session.reply(Kind::Subscribed, id, 0, &Subscribed { next_offset: next, start_offset, high_watermark });
+    let (mut cursor, at) = Cursor::open(partition, from).await?;
+    let Resolved { offset: next_offset, start_offset, high_watermark, .. } = at;
+    session.reply(Kind::Subscribed, id, 0, &Subscribed { next_offset, start_offset, high_watermark });
     loop {
         let most = credit.available().await.min(DELIVERY_BYTES);
         session.outbox().wait_for_room().await;
-        // Taken before the read, so that a commit between the two is not missed.
-        let changed = partition.changed();
-        let read = match partition.try_read_tail(next, most) {
-            Some(read) => read,
-            None => {
-                reached("subscriber reads from the disk");
-                let _room = session.outbox().reserve(most).await;
-                partition.read(next, most).await?
-            }
-        };
-        if read.batches.is_empty() {
-            changed.await;
-            continue;
-        }
-        next = read.next_offset;
-        if read.bytes >= most && mutant("credit-gap") {
-            next = partition.high_watermark();
-        }
-        credit.spend(if mutant("credit-underspent") { read.bytes.min(most) } else { read.bytes });
-        let body = Delivery { high_watermark: partition.high_watermark() };
-        session.reply_with_batches(Kind::Delivery, id, &body, read.batches);
+        let Some(next) = cursor.next(most, session.outbox()).await? else { continue };
+        credit.spend(if mutant("credit-underspent") { next.bytes.min(most) } else { next.bytes });
+        let body = Delivery { high_watermark: next.high_watermark };
+        session.reply_with_batches(Kind::Delivery, id, &body, next.batches);
     }
 }

@@ -6,21 +6,24 @@ use ringlog_protocol::messages::{CreateTopic, CreateTopicReply, DeleteTopic};
 use ringlog_protocol::{ErrorCode, Frame, Kind};
 use ringlog_reactor::spawn;
 
+use crate::metadata::topic::NewTopic;
 use crate::native::handlers::body;
+use crate::native::handlers::metadata::topic_metadata;
 use crate::native::session::Session;
 use crate::shard::state::Shard;
 
 /// Makes a topic; answered when every shard has its partitions and the metadata file is durable.
 pub fn handle_create(shard: &Rc<Shard>, session: &Rc<Session>, frame: &Frame<'_>) {
     let request = frame.header.request;
-    let Some(create) = body::<CreateTopic>(session, frame) else { return };
+    let Some(CreateTopic { name, partitions, config }) = body::<CreateTopic>(session, frame) else { return };
+    let new = NewTopic { name, partitions, config: config.into_iter().collect() };
     run_to_its_end(shard, session, request, async move |shard, waiting| {
-        match shard.controller().create(create).await {
+        match shard.controller().create(new).await {
             Ok(topic) => {
-                let reply = CreateTopicReply { topic: topic.to_metadata(shard.peers().count()) };
+                let reply = CreateTopicReply { topic: topic_metadata(&topic, shard.peers().count()) };
                 waiting.reply_long(Kind::CreateTopicReply, request, &reply);
             }
-            Err(error) => waiting.reply_error(request, error.code(), &error.to_string()),
+            Err(error) => waiting.refuse(request, &error),
         }
     });
 }
@@ -32,7 +35,7 @@ pub fn handle_delete(shard: &Rc<Shard>, session: &Rc<Session>, frame: &Frame<'_>
     run_to_its_end(shard, session, request, async move |shard, waiting| {
         match shard.controller().delete(&name).await {
             Ok(()) => waiting.reply(Kind::DeleteTopicReply, request, 0, &()),
-            Err(error) => waiting.reply_error(request, error.code(), &error.to_string()),
+            Err(error) => waiting.refuse(request, &error),
         }
     });
 }
