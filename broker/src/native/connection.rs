@@ -18,9 +18,9 @@ use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, sleep, timeout};
 
 use crate::limits::{ACKS_LOOKED_FOR_EVERY, FORWARD_BYTES, GATHER_FREE_BYTES, PEEK_BYTES, STALLED_AFTER};
-use crate::native::dispatch::{dispatch, dispatch_gathered, route};
-use crate::native::handlers::Handled;
+use crate::native::request::{Handled, Request};
 use crate::native::session::Session;
+use crate::native::table::{handle, handle_gathered, route};
 use crate::net::gather_budget::GatherPermit;
 use crate::net::holder::Holder;
 use crate::net::outbox::Outbox;
@@ -338,7 +338,7 @@ impl Connection {
                 continue;
             };
             let pause = match self.not_now(shard, &frame, &partial.bytes()[..used]) {
-                None => self.conclude(dispatch_gathered(shard, &self.session, &mut partial))?,
+                None => self.conclude(handle_gathered(shard, &self.session, &mut partial))?,
                 later => later,
             };
             if !matches!(pause, Some(Pause::Busy | Pause::NoRoom | Pause::Check { .. })) {
@@ -358,7 +358,7 @@ impl Connection {
         bytes: &[u8],
     ) -> Result<Option<Pause>, Ending> {
         match self.not_now(shard, frame, bytes) {
-            None => self.conclude(dispatch(shard, &self.session, frame)),
+            None => self.conclude(handle(Request::new(shard, &self.session, frame))),
             later => Ok(later),
         }
     }

@@ -13,9 +13,9 @@ use ringlog_protocol::split_frame;
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Notify, Task, spawn};
 
-use crate::native::dispatch::dispatch;
-use crate::native::handlers::Handled;
+use crate::native::request::{Handled, Request};
 use crate::native::session::Session;
+use crate::native::table::handle;
 use crate::net::outbox::Outbox;
 use crate::ops::record_checks::check_aside;
 use crate::shard::mailbox::{ConnectionId, PeerMessage};
@@ -119,7 +119,7 @@ impl Link {
         self.session.wait_until_free().await;
         loop {
             let room = shard.store().room();
-            match dispatch(shard, &self.session, &frame) {
+            match handle(Request::new(shard, &self.session, &frame)) {
                 Handled::Done => return,
                 Handled::NoRoom => room.await,
                 Handled::Unchecked { limit } => {

@@ -11,7 +11,17 @@ use ringlog_reactor::net::TcpStream;
 use ringlog_reactor::timeout;
 
 use crate::limits::HANDSHAKE_WITHIN;
+use crate::native::request::{Handled, Request};
 use crate::shard::mailbox::Introduced;
+
+/// Where this stands; `docs/wire.md` says the same.
+pub const FILE: &str = file!();
+
+/// A Hello behind the first frame.
+pub fn handle_another(request: Request<'_>) -> Handled {
+    request.session.break_off(ErrorCode::NotHandshaken, "Hello was said already");
+    Handled::Done
+}
 
 /// Reads a Hello. A client that does not say one in time, or says it wrong, is told why; `None` then.
 pub async fn receive(stream: &TcpStream, shards: u32) -> Option<Introduced> {

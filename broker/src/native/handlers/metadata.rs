@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use ringlog_protocol::messages::{MetadataReply, MetadataRequest, PartitionMetadata, TopicMetadata};
-use ringlog_protocol::{ErrorCode, Frame, Kind};
+use ringlog_protocol::{ErrorCode, Kind};
 
 use crate::limits::SHORT_REPLY_BYTES;
 use crate::metadata::topic::{Topic, owner};
 use crate::metadata::topic_table::TopicTable;
-use crate::native::handlers::body;
+use crate::native::request::{Handled, Request};
 use crate::native::session::Session;
 use crate::ops::topics::{Listing, list};
 use crate::shard::state::Shard;
@@ -16,32 +16,39 @@ use crate::shard::state::Shard;
 /// A request that waits keeps no more bytes of names than this.
 const WAITING_NAMES_BYTES: usize = 4 << 10;
 
+/// Where this stands; `docs/wire.md` says the same.
+pub const FILE: &str = file!();
+
 /// Answers from this shard's copy of the topic table. A long reply needs memory of the shard's, and may have to wait for it.
-pub fn handle(shard: &Rc<Shard>, session: &Rc<Session>, frame: &Frame<'_>) {
-    let Some(MetadataRequest { topics: mut wanted }) = body::<MetadataRequest>(session, frame) else {
-        return;
+pub fn handle(request: Request<'_>) -> Handled {
+    let Some(MetadataRequest { topics: mut wanted }) = request.message::<MetadataRequest>() else {
+        return Handled::Done;
     };
-    let request = frame.header.request;
     if let Some(names) = &mut wanted {
         names.sort_unstable();
         names.dedup();
     }
+    answer(request.shard, request.session, request.number(), wanted);
+    Handled::Done
+}
+
+fn answer(shard: &Rc<Shard>, session: &Rc<Session>, number: u32, wanted: Option<Vec<String>>) {
     let most = most_bytes(&shard.topics().borrow(), wanted.as_deref());
     if most <= SHORT_REPLY_BYTES {
-        return session.reply_long(Kind::MetadataReply, request, &reply(shard, wanted));
+        return session.reply_long(Kind::MetadataReply, number, &reply(shard, wanted));
     }
     if let Some(permit) = shard.reply_budget().try_take(most, session.outbox()) {
-        return session.reply_within(Kind::MetadataReply, request, &reply(shard, wanted), permit);
+        return session.reply_within(Kind::MetadataReply, number, &reply(shard, wanted), permit);
     }
     let names_bytes: usize = wanted.iter().flatten().map(String::len).sum();
     if names_bytes > WAITING_NAMES_BYTES {
         let message = "too many replies wait to be sent; ask again later, or for fewer topics at a time";
-        return session.reply_error(request, ErrorCode::Overloaded, message);
+        return session.reply_error(number, ErrorCode::Overloaded, message);
     }
     let (shard, waiting) = (shard.clone(), session.clone());
     session.park(async move {
         let permit = shard.reply_budget().take(most, waiting.outbox()).await;
-        waiting.reply_within(Kind::MetadataReply, request, &reply(&shard, wanted), permit);
+        waiting.reply_within(Kind::MetadataReply, number, &reply(&shard, wanted), permit);
     });
 }
 

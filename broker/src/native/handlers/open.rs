@@ -5,10 +5,11 @@ use ringlog_protocol::{Ack, ErrorCode, Frame, Kind};
 use ringlog_storage::TopicAck;
 
 use crate::limits::MAX_HANDLES;
-use crate::native::handlers::body;
-use crate::native::session::Session;
+use crate::native::request::{Handled, Request};
 use crate::ops::topics::find;
-use crate::shard::state::Shard;
+
+/// Where this stands; `docs/wire.md` says the same.
+pub const FILE: &str = file!();
 
 /// The topic and partition an Open request is for, where its body can be read.
 pub fn partition_named_in(frame: &Frame<'_>) -> Option<(String, u32)> {
@@ -17,12 +18,15 @@ pub fn partition_named_in(frame: &Frame<'_>) -> Option<(String, u32)> {
 }
 
 /// Opens a partition of this shard.
-pub fn handle(shard: &Shard, session: &Session, frame: &Frame<'_>) {
-    let request = frame.header.request;
-    let Some(open) = body::<Open>(session, frame) else { return };
-    let (topic, partition) = match find(shard, &open.topic, open.partition) {
+pub fn handle(request: Request<'_>) -> Handled {
+    let Some(open) = request.message::<Open>() else { return Handled::Done };
+    let (session, number) = (request.session, request.number());
+    let (topic, partition) = match find(request.shard, &open.topic, open.partition) {
         Ok(found) => found,
-        Err(error) => return session.refuse(request, &error),
+        Err(error) => {
+            session.refuse(number, &error);
+            return Handled::Done;
+        }
     };
     let opened = Opened {
         topic_id: topic.id,
@@ -33,12 +37,13 @@ pub fn handle(shard: &Shard, session: &Session, frame: &Frame<'_>) {
         quarantined: partition.quarantined().is_some(),
     };
     match session.open(partition) {
-        Some(handle) => session.reply(Kind::Opened, request, handle, &opened),
+        Some(handle) => session.reply(Kind::Opened, number, handle, &opened),
         None => {
             let message = format!("a connection may have {MAX_HANDLES} partitions open; close some");
-            session.reply_error(request, ErrorCode::TooManyHandles, &message);
+            session.reply_error(number, ErrorCode::TooManyHandles, &message);
         }
     }
+    Handled::Done
 }
 
 /// The ack level that the topic's readers wait for, as the wire names it.
@@ -50,12 +55,13 @@ fn wire_ack(ack: TopicAck) -> Ack {
 }
 
 /// Takes a handle back.
-pub fn handle_close(session: &Session, frame: &Frame<'_>) {
-    let request = frame.header.request;
-    if session.close_handle(frame.header.handle) {
-        session.reply(Kind::CloseReply, request, 0, &());
+pub fn handle_close(request: Request<'_>) -> Handled {
+    let (session, handle) = (request.session, request.header.handle);
+    if session.close_handle(handle) {
+        session.reply(Kind::CloseReply, request.number(), 0, &());
     } else {
-        let message = format!("handle {:#x} is not open on this connection", frame.header.handle);
-        session.reply_error(request, ErrorCode::UnknownHandle, &message);
+        let message = format!("handle {handle:#x} is not open on this connection");
+        session.reply_error(request.number(), ErrorCode::UnknownHandle, &message);
     }
+    Handled::Done
 }

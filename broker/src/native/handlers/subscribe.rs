@@ -3,22 +3,25 @@
 use std::rc::Rc;
 
 use ringlog_protocol::messages::{Credit, Delivery, Position, Subscribe, Subscribed, Unsubscribe};
-use ringlog_protocol::{ErrorCode, Frame, Kind};
+use ringlog_protocol::{ErrorCode, Kind};
 use ringlog_reactor::sim::mutant;
 use ringlog_reactor::spawn;
 use ringlog_storage::{Partition, ReadError};
 
 use crate::limits::{DELIVERY_BYTES, MAX_SUBSCRIPTIONS};
-use crate::native::handlers::{body, partition};
+use crate::native::request::{Handled, Request};
 use crate::native::session::{self, Session};
 use crate::ops::offsets::Resolved;
 use crate::ops::subscribe::Cursor;
 
+/// Where this stands; `docs/wire.md` says the same.
+pub const FILE: &str = file!();
+
 /// Begins a subscription under the request's number.
-pub fn handle(session: &Rc<Session>, frame: &Frame<'_>) {
-    let id = frame.header.request;
-    let Some(subscribe) = body::<Subscribe>(session, frame) else { return };
-    let Some(partition) = partition(session, &frame.header) else { return };
+pub fn handle(request: Request<'_>) -> Handled {
+    let Some(subscribe) = request.message::<Subscribe>() else { return Handled::Done };
+    let Some(partition) = request.partition() else { return Handled::Done };
+    let (session, id) = (request.session, request.number());
     if !session.may_subscribe(id) {
         let message = match session.credit(id).is_some() {
             true => format!("subscription {id} exists already"),
@@ -26,32 +29,36 @@ pub fn handle(session: &Rc<Session>, frame: &Frame<'_>) {
                 format!("a connection may have {MAX_SUBSCRIPTIONS} subscriptions; make another connection")
             }
         };
-        return session.reply_error(id, ErrorCode::TooManySubscriptions, &message);
+        session.reply_error(id, ErrorCode::TooManySubscriptions, &message);
+        return Handled::Done;
     }
     let credit = Rc::new(session::Credit::default());
     credit.grant(subscribe.credit_bytes);
     let task = spawn(push(session.clone(), id, partition, subscribe.from, credit.clone()));
     session.subscribe(id, session::Subscription { credit, task });
+    Handled::Done
 }
 
 /// Gives a subscription more credit. Credit for one that just ended crossed its end on the way: no error.
-pub fn handle_credit(session: &Session, frame: &Frame<'_>) {
-    let Some(more) = body::<Credit>(session, frame) else { return };
-    if let Some(credit) = session.credit(frame.header.request) {
+pub fn handle_credit(request: Request<'_>) -> Handled {
+    let Some(more) = request.message::<Credit>() else { return Handled::Done };
+    if let Some(credit) = request.session.credit(request.number()) {
         credit.grant(more.bytes);
     }
+    Handled::Done
 }
 
 /// Ends a subscription.
-pub fn handle_unsubscribe(session: &Session, frame: &Frame<'_>) {
-    let request = frame.header.request;
-    let Some(Unsubscribe { subscription }) = body::<Unsubscribe>(session, frame) else { return };
+pub fn handle_unsubscribe(request: Request<'_>) -> Handled {
+    let Some(Unsubscribe { subscription }) = request.message::<Unsubscribe>() else { return Handled::Done };
+    let (session, number) = (request.session, request.number());
     if session.unsubscribe(subscription) {
-        session.reply(Kind::UnsubscribeReply, request, 0, &());
+        session.reply(Kind::UnsubscribeReply, number, 0, &());
     } else {
         let message = format!("there is no subscription {subscription} on this connection");
-        session.reply_error(request, ErrorCode::UnknownSubscription, &message);
+        session.reply_error(number, ErrorCode::UnknownSubscription, &message);
     }
+    Handled::Done
 }
 
 async fn push(
