@@ -29,9 +29,6 @@ pub const SEND_BYTES: usize = 256 << 10;
 /// A peer that takes no bytes for this long, or does not finish a frame it began, is cut off.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 
-/// Whether the acknowledgements of a client that sends nothing more have been given is looked for so often: nobody is in a hurry.
-pub const ACKS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(1);
-
 /// A connection that has not said a whole `Hello` by then is closed.
 pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 

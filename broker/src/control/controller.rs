@@ -55,6 +55,9 @@ pub enum TopicError {
     /// There is no space for it; it may go well when there is.
     #[error("{0}")]
     DiskFull(String),
+    /// The node is going down.
+    #[error("the broker is shutting down; ask again")]
+    Stopping,
     /// It could not be made durable.
     #[error("{0}")]
     Storage(String),
@@ -64,6 +67,7 @@ impl From<PeerError> for TopicError {
     fn from(error: PeerError) -> Self {
         match error {
             PeerError::DiskFull(why) => TopicError::DiskFull(why),
+            PeerError::Ended(_) => TopicError::Stopping,
             PeerError::Failed(why) => TopicError::Storage(why),
         }
     }
@@ -263,6 +267,7 @@ impl Controller {
         let words = format!("topic `{}` was not made: {why}", topic.name);
         match why {
             PeerError::DiskFull(_) => TopicError::DiskFull(words),
+            PeerError::Ended(_) => TopicError::Stopping,
             PeerError::Failed(_) => TopicError::Storage(words),
         }
     }

@@ -7,7 +7,7 @@
 //! - A peer that takes no bytes, or does not finish a frame, within `STALLED_AFTER` is cut off.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use bytes::{Buf, Bytes};
 use ringlog_protocol::{ErrorCode, Frame, FrameError, split_frame};
 use ringlog_reactor::net::{RecvBuf, TcpStream};
 use ringlog_reactor::sim::reached;
-use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, sleep, timeout};
+use ringlog_reactor::{Elapsed, Instant, Notify, Watchdog, now, timeout};
 
-use crate::limits::{ACKS_LOOKED_FOR_EVERY, FORWARD_BYTES, GATHER_FREE_BYTES, PEEK_BYTES, STALLED_AFTER};
+use crate::limits::{FORWARD_BYTES, GATHER_FREE_BYTES, PEEK_BYTES, STALLED_AFTER};
 use crate::native::request::{Handled, Request};
 use crate::native::session::Session;
 use crate::native::table::{handle, handle_gathered, route};
@@ -40,8 +40,9 @@ pub struct Connection {
     frame_began: Cell<Instant>,
     /// The last bytes that came were those of a large frame.
     after_large: Cell<bool>,
-    /// Requests on their way to other cores: their bytes, and the memory that the large ones hold.
-    forwarding: RefCell<VecDeque<(usize, Option<GatherPermit>)>>,
+    /// Requests on their way to other cores, by number: their bytes, and the memory that the large ones hold.
+    forwarding: RefCell<BTreeMap<u64, (usize, Option<GatherPermit>)>>,
+    next_forward: Cell<u64>,
     forwarded: Notify,
     /// Cores that hold a session for this client.
     linked: RefCell<BTreeSet<u32>>,
@@ -103,6 +104,7 @@ impl Connection {
             frame_began: Cell::new(now()),
             after_large: Cell::new(false),
             forwarding: RefCell::default(),
+            next_forward: Cell::new(0),
             forwarded: Notify::new(),
             linked: RefCell::default(),
         })
@@ -115,7 +117,7 @@ impl Connection {
 
     /// Hangs up; whoever serves the socket sees that and ends, whatever it waits for.
     pub fn close(&self) {
-        self.session.outbox().close();
+        self.session.hang_up();
         self.forwarded.notify_all();
         self.stream.shutdown();
     }
@@ -146,16 +148,14 @@ impl Connection {
         self.session.end();
         self.close();
         for &peer in self.linked.take().iter() {
-            shard.peers().tell(peer, PeerMessage::Gone(self.id)).await;
+            shard.peers().tell(peer, PeerMessage::ClientGone(self.id)).await;
         }
     }
 
     /// A client that will send nothing more may still read: it gets the acknowledgements that are due here.
     async fn give_due_acks(&self) {
         self.session.end_waiting();
-        while self.session.has_acks_due() && !self.session.outbox().is_closed() {
-            sleep(ACKS_LOOKED_FOR_EVERY).await;
-        }
+        self.session.acks_given().await;
         self.session.outbox().drained().await;
     }
 
@@ -398,24 +398,23 @@ impl Connection {
             let forwarded = self.forwarded.notified();
             forwarded.await;
         }
-        self.forwarding.borrow_mut().push_back((frame.len(), permit));
+        let number = self.next_forward.get();
+        self.next_forward.set(number + 1);
+        self.forwarding.borrow_mut().insert(number, (frame.len(), permit));
         self.linked.borrow_mut().insert(to);
-        shard.peers().tell(to, PeerMessage::Forward { from: self.id, frame }).await;
+        shard.peers().tell(to, PeerMessage::Forward { from: self.id, number, frame }).await;
     }
 
     fn is_forwarding_enough(&self, more: usize) -> bool {
         let forwarding = self.forwarding.borrow();
-        let bytes: usize = forwarding.iter().map(|(bytes, _)| bytes).sum();
+        let bytes: usize = forwarding.values().map(|(bytes, _)| bytes).sum();
         bytes > 0 && bytes + more > FORWARD_BYTES
     }
 
-    /// Another core has handled a request of this many bytes.
-    pub fn forward_handled(&self, bytes: usize) {
-        let mut forwarding = self.forwarding.borrow_mut();
-        // Each core keeps the order, but two cores may differ: any request of that size will do.
-        let handled = forwarding.iter().position(|(forwarded, _)| *forwarded == bytes);
-        handled.and_then(|at| forwarding.remove(at));
-        drop(forwarding);
+    /// Another core has handled a request.
+    pub fn forward_handled(&self, number: u64) {
+        let handled = self.forwarding.borrow_mut().remove(&number);
+        assert!(handled.is_some(), "a request is handled once");
         self.forwarded.notify_all();
     }
 }

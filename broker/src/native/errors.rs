@@ -96,6 +96,7 @@ impl WireError for TopicError {
             TopicError::Exists(_) => ErrorCode::TopicExists,
             TopicError::Unknown(_) => ErrorCode::UnknownTopic,
             TopicError::DiskFull(_) => ErrorCode::DiskFull,
+            TopicError::Stopping => ErrorCode::ShuttingDown,
             TopicError::Storage(_) => ErrorCode::StorageFailed,
         }
     }

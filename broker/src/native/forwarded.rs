@@ -22,74 +22,75 @@ use crate::shard::mailbox::{ConnectionId, PeerMessage};
 use crate::shard::state::Shard;
 
 /// A client of another core.
-struct Link {
-    client: ConnectionId,
+struct ForwardedClient {
+    id: ConnectionId,
     session: Rc<Session>,
-    requests: RefCell<VecDeque<Bytes>>,
+    /// With their numbers at the client's core.
+    requests: RefCell<VecDeque<(u64, Bytes)>>,
     arrived: Notify,
     /// Bytes of replies that the home core has not taken yet.
     unsettled: Cell<usize>,
     settled: Notify,
 }
 
-/// A link with the tasks that serve it; dropping those ends them.
+/// One with the tasks that serve it; dropping those ends them.
 struct Served {
-    link: Rc<Link>,
+    client: Rc<ForwardedClient>,
     _tasks: [Task<()>; 2],
 }
 
 /// The clients of other cores that have a session here.
 #[derive(Default)]
-pub struct Links {
-    links: RefCell<BTreeMap<ConnectionId, Served>>,
+pub struct ForwardedClients {
+    clients: RefCell<BTreeMap<ConnectionId, Served>>,
 }
 
-impl Links {
+impl ForwardedClients {
     /// Takes a forwarded request; the first one of a client opens its session.
-    pub fn forwarded(&self, shard: &Rc<Shard>, from: ConnectionId, frame: Bytes) {
-        let link = self.link(shard, from);
-        link.requests.borrow_mut().push_back(frame);
-        link.arrived.notify_all();
+    pub fn forwarded(&self, shard: &Rc<Shard>, from: ConnectionId, number: u64, frame: Bytes) {
+        let client = self.client(shard, from);
+        client.requests.borrow_mut().push_back((number, frame));
+        client.arrived.notify_all();
     }
 
     /// The home core took these replies.
     pub fn replies_taken(&self, client: ConnectionId, bytes: usize) {
-        if let Some(Served { link, .. }) = self.links.borrow().get(&client) {
-            link.unsettled.set(link.unsettled.get() - bytes);
-            link.session.outbox().sent(bytes);
-            link.settled.notify_all();
+        if let Some(Served { client, .. }) = self.clients.borrow().get(&client) {
+            client.unsettled.set(client.unsettled.get() - bytes);
+            client.session.outbox().sent(bytes);
+            client.settled.notify_all();
         }
     }
 
     /// The client is gone.
     pub fn gone(&self, client: ConnectionId) {
-        let gone = self.links.borrow_mut().remove(&client);
+        let gone = self.clients.borrow_mut().remove(&client);
         if let Some(served) = gone {
-            served.link.session.end();
+            served.client.session.end();
         }
     }
 
-    fn link(&self, shard: &Rc<Shard>, client: ConnectionId) -> Rc<Link> {
-        if let Some(served) = self.links.borrow().get(&client) {
-            return served.link.clone();
+    fn client(&self, shard: &Rc<Shard>, id: ConnectionId) -> Rc<ForwardedClient> {
+        if let Some(served) = self.clients.borrow().get(&id) {
+            return served.client.clone();
         }
         reached("requests forwarded to another core");
-        let link = Rc::new(Link {
-            client,
+        let client = Rc::new(ForwardedClient {
+            id,
             session: Session::new(shard.index(), Rc::new(Outbox::default())),
             requests: RefCell::default(),
             arrived: Notify::new(),
             unsettled: Cell::new(0),
             settled: Notify::new(),
         });
-        let serve = spawn(link.clone().serve(shard.clone()));
-        let answer = spawn(link.clone().answer(shard.clone()));
-        self.links.borrow_mut().insert(client, Served { link: link.clone(), _tasks: [serve, answer] });
-        link
+        let serve = spawn(client.clone().serve(shard.clone()));
+        let answer = spawn(client.clone().answer(shard.clone()));
+        self.clients.borrow_mut().insert(id, Served { client: client.clone(), _tasks: [serve, answer] });
+        client
     }
 }
 
-impl Link {
+impl ForwardedClient {
     async fn serve(self: Rc<Self>, shard: Rc<Shard>) {
         loop {
             let arrived = self.arrived.notified();
@@ -98,17 +99,17 @@ impl Link {
             } else {
                 self.requests.borrow_mut().pop_front()
             };
-            let Some(request) = request else {
+            let Some((number, request)) = request else {
                 arrived.await;
                 continue;
             };
             self.serve_frame(&shard, &request).await;
-            let handled = PeerMessage::ForwardHandled { connection: self.client, bytes: request.len() };
-            shard.peers().tell(self.client.home, handled).await;
+            let handled = PeerMessage::ForwardHandled { connection: self.id, number };
+            shard.peers().tell(self.id.home, handled).await;
             if self.session.is_broken() {
                 self.requests.borrow_mut().clear();
                 self.session.outbox().drained().await;
-                return shard.peers().tell(self.client.home, PeerMessage::Gone(self.client)).await;
+                return shard.peers().tell(self.id.home, PeerMessage::SessionBroken(self.id)).await;
             }
         }
     }
@@ -135,8 +136,8 @@ impl Link {
         while self.session.outbox().take_frames(&mut pieces).await {
             self.unsettled.set(pieces.iter().map(Bytes::len).sum());
             let pieces = std::mem::take(&mut pieces);
-            let replies = PeerMessage::Replies { connection: self.client, from: shard.index(), pieces };
-            shard.peers().tell(self.client.home, replies).await;
+            let replies = PeerMessage::Replies { connection: self.id, from: shard.index(), pieces };
+            shard.peers().tell(self.id.home, replies).await;
             while self.unsettled.get() > 0 {
                 self.settled.notified().await;
             }

@@ -79,6 +79,8 @@ pub struct Session {
     parked: RefCell<BTreeMap<u64, Task<()>>>,
     next_parked: Cell<u64>,
     acks_due: Cell<usize>,
+    /// All acknowledgements are waited for.
+    sends_no_more: Cell<bool>,
     /// What was found of the batch that is offered next.
     verdict: Cell<Option<Verdict>>,
     progress: Notify,
@@ -97,6 +99,7 @@ impl Session {
             parked: RefCell::default(),
             next_parked: Cell::new(0),
             acks_due: Cell::new(0),
+            sends_no_more: Cell::new(false),
             verdict: Cell::new(None),
             progress: Notify::new(),
             broken: Cell::new(false),
@@ -270,15 +273,29 @@ impl Session {
     }
 
     fn ack_is_given(&self) {
-        self.acks_due.set(self.acks_due.get() - 1);
-        if self.acks_due.get() + 1 == MAX_PENDING_ACKS {
+        let left = self.acks_due.get() - 1;
+        self.acks_due.set(left);
+        if left + 1 == MAX_PENDING_ACKS || left == 0 && self.sends_no_more.get() {
             self.progress.notify_all();
         }
     }
 
-    /// Whether acknowledgements are due.
-    pub fn has_acks_due(&self) -> bool {
-        self.acks_due.get() > 0
+    /// Waits until all acknowledgements are given, of a client that sends nothing more, or until its connection is closed.
+    pub async fn acks_given(&self) {
+        self.sends_no_more.set(true);
+        loop {
+            let progress = self.progress();
+            if self.acks_due.get() == 0 || self.outbox.is_closed() {
+                return;
+            }
+            progress.await;
+        }
+    }
+
+    /// Closes the outbox, and wakes whoever waits for something of this client.
+    pub fn hang_up(&self) {
+        self.outbox.close();
+        self.progress.notify_all();
     }
 
     /// Ends what would go on by itself: subscriptions, and requests that wait for something.
@@ -290,10 +307,9 @@ impl Session {
 
     /// The client is gone: ends everything it had.
     pub fn end(&self) {
-        self.outbox.close();
+        self.hang_up();
         self.end_waiting();
         self.handles.borrow_mut().clear();
-        self.progress.notify_all();
     }
 }
 

@@ -17,7 +17,7 @@ use crate::control::controller::Controller;
 use crate::limits::DRAIN_WITHIN;
 use crate::metadata::topic_table::TopicTable;
 use crate::native::connection::Connection;
-use crate::native::forwarded::Links;
+use crate::native::forwarded::ForwardedClients;
 use crate::native::handshake;
 use crate::shard::mailbox::{ConnectionId, Introduced, PeerError, PeerMessage, Peers, RecoveryPlan};
 use crate::shard::state::Shard;
@@ -26,7 +26,7 @@ use crate::shard::state::Shard;
 struct Core {
     shard: Rc<Shard>,
     /// Clients of other cores.
-    links: Links,
+    forwarded: ForwardedClients,
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     next_connection: Cell<u64>,
 }
@@ -58,16 +58,20 @@ impl Core {
             PeerMessage::Adopt(parts, introduced) => {
                 self.adopt(TcpStream::from_parts(parts), &introduced);
             }
-            PeerMessage::Forward { from, frame } => self.links.forwarded(&self.shard, from, frame),
-            PeerMessage::ForwardHandled { connection, bytes } => {
+            PeerMessage::Forward { from, number, frame } => {
+                self.forwarded.forwarded(&self.shard, from, number, frame);
+            }
+            PeerMessage::ForwardHandled { connection, number } => {
                 if let Some(connection) = self.connection(connection) {
-                    connection.forward_handled(bytes);
+                    connection.forward_handled(number);
                 }
             }
             PeerMessage::Replies { connection, from, pieces } => self.deliver(connection, from, pieces),
-            PeerMessage::RepliesTaken { connection, bytes } => self.links.replies_taken(connection, bytes),
-            PeerMessage::Gone(client) if client.home != self.shard.index() => self.links.gone(client),
-            PeerMessage::Gone(client) => {
+            PeerMessage::RepliesTaken { connection, bytes } => {
+                self.forwarded.replies_taken(connection, bytes)
+            }
+            PeerMessage::ClientGone(client) => self.forwarded.gone(client),
+            PeerMessage::SessionBroken(client) => {
                 if let Some(connection) = self.connection(client) {
                     spawn(async move { connection.close_when_sent().await }).detach();
                 }
@@ -131,7 +135,7 @@ pub async fn run(config: BrokerConfig, peers: Peers, inbox: mailbox::Receiver<Pe
     let following = shard.clone();
     let core = Rc::new(Core {
         shard,
-        links: Links::default(),
+        forwarded: ForwardedClients::default(),
         connections: RefCell::default(),
         next_connection: Cell::new(0),
     });

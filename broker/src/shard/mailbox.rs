@@ -39,6 +39,9 @@ pub enum PeerError {
     /// The disk is full: the same request may succeed when there is space.
     #[error("{0}")]
     DiskFull(String),
+    /// The core has ended: the node is stopping.
+    #[error("shard {0} has ended")]
+    Ended(usize),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -50,6 +53,7 @@ impl PeerError {
         match self {
             PeerError::DiskFull(why) => PeerError::DiskFull(named(why)),
             PeerError::Failed(why) => PeerError::Failed(named(why)),
+            PeerError::Ended(_) => self,
         }
     }
 }
@@ -64,6 +68,17 @@ impl From<StoreError> for PeerError {
 impl From<RecoveryError> for PeerError {
     fn from(error: RecoveryError) -> PeerError {
         PeerError::Failed(error.to_string())
+    }
+}
+
+/// Of two failures the one that is told: who is told of a full disk tries again, and must not when a sync has failed beside it.
+fn worse(before: Option<PeerError>, error: PeerError) -> Option<PeerError> {
+    match before {
+        Some(PeerError::DiskFull(_) | PeerError::Ended(_)) if matches!(error, PeerError::Failed(_)) => {
+            Some(error)
+        }
+        None => Some(error),
+        before => before,
     }
 }
 
@@ -89,15 +104,17 @@ pub enum PeerMessage {
     Forward {
         /// Whose.
         from: ConnectionId,
+        /// Which of its requests to other cores.
+        number: u64,
         /// One whole frame.
         frame: Bytes,
     },
-    /// This many bytes of forwarded requests were handled.
+    /// A forwarded request was handled.
     ForwardHandled {
         /// Whose.
         connection: ConnectionId,
-        /// How many.
-        bytes: usize,
+        /// Which.
+        number: u64,
     },
     /// Replies for a client of yours; the next come after [`PeerMessage::RepliesTaken`].
     Replies {
@@ -115,8 +132,10 @@ pub enum PeerMessage {
         /// How many bytes.
         bytes: usize,
     },
-    /// To where its session is: the client is gone. To where its socket is: the session was broken off.
-    Gone(ConnectionId),
+    /// A client that has a session with you is gone.
+    ClientGone(ConnectionId),
+    /// The session of a client of yours was broken off: close its connection.
+    SessionBroken(ConnectionId),
     /// Topics change.
     Topics {
         /// How.
@@ -205,7 +224,7 @@ impl Peers {
     /// Asks all shards for something and collects what they say, in shard order.
     ///
     /// # Errors
-    /// The first shard's that failed, with its number.
+    /// That of the first shard that failed, with its number; but what is final comes before what may go well later.
     pub async fn ask_all<T: Send + 'static>(
         &self,
         message: impl Fn(u32, ReplyTo<T>) -> PeerMessage,
@@ -221,10 +240,50 @@ impl Peers {
         for (shard, answer) in waiting.into_iter().enumerate() {
             match answer.recv().await {
                 Some(Ok(answer)) => answers.push(answer),
-                Some(Err(error)) => failure = failure.or(Some(error.of_shard(shard))),
-                None => failure = failure.or(Some(PeerError::Failed(format!("shard {shard} ended")))),
+                Some(Err(error)) => failure = worse(failure, error.of_shard(shard)),
+                None => failure = worse(failure, PeerError::Ended(shard)),
             }
         }
         failure.map_or(Ok(answers), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlog_reactor::sim::Simulation;
+    use ringlog_reactor::spawn;
+
+    use super::*;
+
+    /// What is said when the shards answer so; a shard without an answer ends.
+    fn told(answers: Vec<Option<PeerError>>) -> PeerError {
+        Simulation::new(1).run(async {
+            let (mailboxes, inboxes): (Vec<_>, Vec<_>) = answers.iter().map(|_| mailbox::channel(1)).unzip();
+            let peers = Peers::new(mailboxes);
+            let shards =
+                answers.into_iter().zip(inboxes).map(|(answer, inbox): (_, mailbox::Receiver<_>)| {
+                    spawn(async move {
+                        let Some(PeerMessage::Stop { done }) = inbox.recv().await else {
+                            panic!("asked to stop")
+                        };
+                        if let Some(error) = answer {
+                            let _ = done.send(Err(error)).await;
+                        }
+                    })
+                });
+            let _shards: Vec<_> = shards.collect();
+            peers.ask_all(|_, done| PeerMessage::Stop { done }).await.unwrap_err()
+        })
+    }
+
+    #[test]
+    fn a_failure_that_is_final_is_told_before_one_that_may_go_well_later() {
+        let full = || Some(PeerError::DiskFull("full".into()));
+        let failed = || Some(PeerError::Failed("rotten".into()));
+        assert!(matches!(told(vec![full(), failed()]), PeerError::Failed(why) if why.contains("shard 1")));
+        assert!(matches!(told(vec![failed(), full()]), PeerError::Failed(why) if why.contains("shard 0")));
+        assert!(matches!(told(vec![full(), full()]), PeerError::DiskFull(why) if why.contains("shard 0")));
+        assert!(matches!(told(vec![None, failed()]), PeerError::Failed(_)));
+        assert!(matches!(told(vec![None, full()]), PeerError::Ended(0)));
     }
 }
