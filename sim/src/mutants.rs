@@ -68,7 +68,6 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("records-unchecked", "a batch is appended whatever its records are", "6 recovery"),
     mutant("credit-gap", "a subscription that used up its credit goes on at the end of the log", "5 order"),
     mutant("credit-underspent", "a push larger than the credit costs no more than the credit", "11 protocol"),
-    mutant("journal-acks-first", "acks from the journal go before those of large batches", "11 protocol"),
     mutant(
         "credit-counted-twice",
         "a subscription may spend twice the credit that it was given",
@@ -140,7 +139,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("mark-before-sync", "a mark is put before what it tells of is synced", "1 acked"),
     mutant("bypass-before-flush-is-synced", "a bypass begins before what was flushed is synced", "1 acked")
         .found_by(Finder::Storage),
-    mutant("bypass-untold", "a small batch behind a mark hides that large ones are durable", "7 liveness")
+    mutant("advance-untold", "only the first advance of a partition is told", "7 liveness")
         .found_by(Finder::Storage),
     mutant(
         "put-back-loses-one",

@@ -11,8 +11,8 @@ pub struct Appended {
     pub base_offset: i64,
     /// The offset of its last.
     pub last_offset: i64,
-    /// The batch is on stable storage once [`Store::durable`](crate::Store::durable) has reached this. None if it went past the journal: then it
-    /// is once the partition's [`durable_end`](crate::Partition::durable_end) is behind it, which [`Store::take_bypassed`](crate::Store::take_bypassed) tells. A full
-    /// disk may take it out of the log before: see [`Partition::take_refused`](crate::Partition::take_refused).
+    /// The batch is on stable storage once [`Store::durable`](crate::Store::durable) has reached this. None if it went past the
+    /// journal: then it is once the partition's [`durable_end`](crate::Partition::durable_end) is behind it, unless a full disk takes
+    /// it out of the log before: see [`Partition::take_refused`](crate::Partition::take_refused).
     pub commit: Option<CommitSeq>,
 }

@@ -263,7 +263,7 @@ impl Bypass {
     fn refuse_unwritten(&self) {
         self.inner.health.set_disk_full(true);
         if self.partition.refuse_unwritten() && !mutant("refusal-untold") {
-            self.inner.direct.note_refused(&self.partition);
+            self.inner.committer.note_advanced(&self.partition);
         }
         // A shutdown looks at this, too.
         self.inner.committer.committed.notify_all();

@@ -64,11 +64,9 @@ async fn commit(inner: Rc<Inner>, frame: SealedFrame, place: Place) {
 fn settle(inner: &Inner) {
     let mut advanced = false;
     while let Some(touched) = { inner.committer.journal.borrow_mut().advance_durable() } {
-        for Touched { partition, end, bypassed } in touched {
+        for Touched { partition, end } in touched {
             partition.committed(end);
-            if bypassed {
-                inner.direct.note_settled(&partition);
-            }
+            inner.committer.note_advanced(&partition);
             flush_eagerly(inner, &partition);
         }
         advanced = true;

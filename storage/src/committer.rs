@@ -1,11 +1,14 @@
 //! What the commit task has: the journal in memory, its files, and who waits for them.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use ringlog_reactor::Notify;
+use ringlog_reactor::sim::mutant;
 
 use crate::journal::Journal;
 use crate::journal_files::JournalFiles;
+use crate::partition::Partition;
 
 pub(crate) struct Committer {
     pub(crate) journal: RefCell<Journal>,
@@ -16,6 +19,8 @@ pub(crate) struct Committer {
     pub(crate) committed: Notify,
     /// An append that was refused may succeed now.
     pub(crate) room: Notify,
+    /// Partitions of which something has become durable, or was refused.
+    advanced: RefCell<Vec<Rc<Partition>>>,
 }
 
 impl Committer {
@@ -26,7 +31,24 @@ impl Committer {
             wake: Notify::new(),
             committed: Notify::new(),
             room: Notify::new(),
+            advanced: RefCell::default(),
         }
+    }
+
+    /// Has [`Store::advanced`](crate::Store::advanced) tell of a partition. The caller wakes those who wait.
+    pub(crate) fn note_advanced(&self, partition: &Rc<Partition>) {
+        if !partition.advance_noted.replace(true) {
+            self.advanced.borrow_mut().push(Rc::clone(partition));
+        }
+    }
+
+    /// The partitions noted since the last call.
+    pub(crate) fn take_advanced(&self) -> Vec<Rc<Partition>> {
+        let taken = self.advanced.take();
+        if !mutant("advance-untold") {
+            taken.iter().for_each(|partition| partition.advance_noted.set(false));
+        }
+        taken
     }
 
     /// Has everything appended so far committed now.

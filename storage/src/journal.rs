@@ -31,8 +31,6 @@ use crate::partition::{ChunkId, Partition};
 pub(crate) struct Touched {
     pub(crate) partition: Rc<Partition>,
     pub(crate) end: i64,
-    /// Some of it was appended before it was known which commit would make it durable.
-    pub(crate) bypassed: bool,
 }
 
 /// A frame that only needs to be written.
@@ -207,7 +205,7 @@ impl Journal {
         let (entry, first, was_due) = self.carve(envelope_crc);
         let chunk = self.memory.note(partition);
         let open = self.open.as_mut().expect("room was made in an open frame");
-        touch(open, partition, header.next_offset(), false);
+        touch(open, partition, header.next_offset());
         open.urgent |= partition.config().ack == TopicAck::Disk;
         let news = first || open.is_due() != was_due;
         Ok(Carved { entry, chunk, sequence: CommitSeq(open.sequence), news })
@@ -220,7 +218,7 @@ impl Journal {
         self.memory.tail().put_slice(bytes);
         self.carve(crc);
         let open = self.open.as_mut().expect("room was made in an open frame");
-        touch(open, partition, end, true);
+        touch(open, partition, end);
         open.urgent = true;
     }
 
@@ -338,14 +336,12 @@ impl Journal {
 }
 
 /// Notes the log end that becomes durable with the frame. A partition remembers its place in the open frame.
-fn touch(open: &mut OpenFrame, partition: &Rc<Partition>, end: i64, bypassed: bool) {
+fn touch(open: &mut OpenFrame, partition: &Rc<Partition>, end: i64) {
     let (sequence, slot) = partition.frame_slot();
     if sequence == open.sequence {
-        let touched = &mut open.touched[slot];
-        touched.end = end;
-        touched.bypassed = bypassed || touched.bypassed && !mutant("bypass-untold");
+        open.touched[slot].end = end;
         return;
     }
     partition.set_frame_slot(open.sequence, open.touched.len());
-    open.touched.push(Touched { partition: Rc::clone(partition), end, bypassed });
+    open.touched.push(Touched { partition: Rc::clone(partition), end });
 }

@@ -40,6 +40,7 @@ mod folder_turn;
 mod folders;
 pub mod format;
 mod health;
+mod indices;
 mod inner;
 mod journal;
 mod journal_files;
@@ -70,7 +71,7 @@ pub use folders::{
     remove_topic,
 };
 pub use health::Health;
-pub use partition::Partition;
+pub use partition::{Partition, Role};
 pub use partition_id::PartitionId;
 pub use read_batches::ReadBatches;
 pub use recovery::{Damage, Recovered, RecoverySummary, recover};

@@ -79,6 +79,11 @@ impl Store {
         absent_is_fine(removed).map_err(StoreError::io("removing", &dir))
     }
 
+    /// Has these partitions take no more, and readers of them be told, until [`Store::delete_partitions`] deletes them.
+    pub fn close_partitions(&self, ids: impl Iterator<Item = PartitionId>) {
+        ids.filter_map(|id| self.partition(id)).for_each(|partition| partition.delete());
+    }
+
     /// Deletes partitions, several at a time: see [`Store::delete_partition`]. Those that are not there are passed over.
     pub async fn delete_partitions(&self, ids: impl Iterator<Item = PartitionId>) -> Result<(), StoreError> {
         let there: Vec<_> = ids.filter(|id| self.partition(*id).is_some()).collect();
@@ -207,20 +212,27 @@ impl Store {
         self.inner.committer.journal.borrow().durable()
     }
 
-    /// The partitions of which something that went past the journal has become durable since the last call, or was refused: see
-    /// [`Partition::take_refused`].
-    pub fn take_bypassed(&self) -> Vec<Rc<Partition>> {
-        self.inner.direct.take_settled()
+    /// Waits until something has become durable, or was refused (see [`Partition::take_refused`]), and says of which partitions.
+    /// Fails, for ever, once the store has failed and all that was durable before is told.
+    pub async fn advanced(&self) -> Result<Vec<Rc<Partition>>, StoreFailure> {
+        let committer = &self.inner.committer;
+        loop {
+            let committed = committer.committed.notified();
+            let advanced = committer.take_advanced();
+            if !advanced.is_empty() {
+                return Ok(advanced);
+            }
+            self.inner.health.check()?;
+            committed.await;
+        }
     }
 
-    /// Waits until more than `after` is on stable storage, or a batch was refused, and says how much is. Fails, for ever, once
-    /// the store has failed.
+    /// Waits until more than `after` is on stable storage and says how much. Fails, for ever, once the store has failed.
     pub async fn committed(&self, after: CommitSeq) -> Result<CommitSeq, StoreFailure> {
-        let refusals = self.inner.direct.refusals.get();
         loop {
             let committed = self.inner.committer.committed.notified();
             let durable = self.durable();
-            if durable > after || self.inner.direct.refusals.get() != refusals {
+            if durable > after {
                 return Ok(durable);
             }
             if let Some(failure) = self.inner.health.failure() {

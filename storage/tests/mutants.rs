@@ -20,7 +20,7 @@ const LIVES: u64 = 24;
 /// Those that show when the power fails, or the process is killed, and nothing else is wrong.
 const CRASHES: &[&str] = &[
     "torn-tail-skipped",
-    "bypass-untold",
+    "advance-untold",
     "ack-before-sync",
     "acked-out-of-order",
     "watermark-before-frame-before",

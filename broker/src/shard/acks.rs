@@ -1,18 +1,16 @@
-//! Produce requests that wait for stable storage, in the order of their commits.
+//! Produce requests that wait for stable storage: a queue a partition, in the order of its offsets.
 //!
-//! One queue a shard and one task that follows the journal: no future a request. Large batches go past the journal, and
-//! which commit makes them durable is not known when they are appended: they wait in queues of their own, one a partition,
-//! that are looked at when the store says that something of the partition has become durable.
+//! One task follows the store: no future a request. The store says of which partitions something has become durable, and what
+//! waits below their ends is acknowledged.
 //!
-//! Invariants: the queue is sorted by commit, because a shard appends in commit order, and a partition's by offset; a reply
-//! leaves only when its batch is durable.
+//! Invariants: a queue is sorted by offset; a reply leaves only when its batch is durable.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use ringlog_reactor::sim::{mutant, reached};
-use ringlog_storage::{Appended, CommitSeq, Partition, PartitionId, Store, StoreFailure};
+use ringlog_storage::{Appended, Partition, Store, StoreFailure};
 
 /// Who is told what became of an append. Each of its appends has a ticket.
 pub trait AckSink {
@@ -58,9 +56,8 @@ impl PendingAck {
 /// The shard's waiting produce requests.
 #[derive(Default)]
 pub struct PendingAcks {
-    queue: RefCell<VecDeque<PendingAck>>,
-    /// Those of batches that went past the journal.
-    bypassed: RefCell<BTreeMap<PartitionId, VecDeque<PendingAck>>>,
+    /// By the partitions' [indices](Partition::index).
+    queues: RefCell<Vec<VecDeque<PendingAck>>>,
 }
 
 impl PendingAcks {
@@ -68,65 +65,57 @@ impl PendingAcks {
     pub fn wait_for(&self, partition: &Partition, appended: Appended, sink: Rc<dyn AckSink>, ticket: u64) {
         sink.ack_due();
         let ack = PendingAck { sink, ticket, appended, start_offset: partition.start_offset() };
-        match appended.commit {
-            Some(_) => self.queue.borrow_mut().push_back(ack),
-            None if mutant("bypass-acked-early") => ack.give(),
-            None => self.bypassed.borrow_mut().entry(partition.id()).or_default().push_back(ack),
+        if appended.commit.is_none() && mutant("bypass-acked-early") {
+            return ack.give();
         }
+        let mut queues = self.queues.borrow_mut();
+        let index = partition.index();
+        if queues.len() <= index {
+            queues.resize_with(index + 1, VecDeque::new);
+        }
+        let queue = &mut queues[index];
+        let behind = queue.back().is_none_or(|last| last.appended.last_offset < appended.base_offset);
+        assert!(behind, "a partition's acknowledgements come in the order of its offsets");
+        queue.push_back(ack);
     }
 
-    /// Follows the journal: replies as batches become durable; ends by refusing all once it failed.
+    /// Follows the store: replies as batches become durable; ends by refusing all once it failed.
     pub async fn follow(&self, store: &Store) {
-        let mut durable = store.durable();
         loop {
-            match store.committed(durable).await {
-                Ok(now) => {
-                    durable = now;
-                    if mutant("journal-acks-first") {
-                        self.give_until(durable);
-                    }
-                    // First: what is in the journal behind a large batch was appended behind it.
-                    store.take_bypassed().iter().for_each(|partition| self.give_bypassed(partition));
-                    self.give_until(durable);
-                }
+            match store.advanced().await {
+                Ok(advanced) => advanced.iter().for_each(|partition| self.answer(partition)),
                 Err(failure) => return self.refuse_all(failure),
             }
         }
     }
 
-    fn give_until(&self, durable: CommitSeq) {
-        while let Some(ack) = self.next_until(durable) {
+    /// Answers what of a partition is durable, and what was refused.
+    fn answer(&self, partition: &Partition) {
+        let end = partition.durable_end();
+        while let Some(ack) = self.next_if(partition, |ack| ack.appended.last_offset < end) {
             ack.give();
         }
-    }
-
-    fn next_until(&self, durable: CommitSeq) -> Option<PendingAck> {
-        let mut queue = self.queue.borrow_mut();
-        if queue.front()?.appended.commit > Some(durable) { None } else { queue.pop_front() }
-    }
-
-    fn give_bypassed(&self, partition: &Partition) {
-        let (end, refused) = (partition.durable_end(), partition.take_refused());
-        let Some(mut waiting) = self.bypassed.borrow_mut().remove(&partition.id()) else { return };
-        while let Some(ack) = waiting.pop_front_if(|ack| ack.appended.last_offset < end) {
-            ack.give();
-        }
-        if let Some(from) = refused {
-            let first = waiting.partition_point(|ack| ack.appended.base_offset < from);
-            for ack in waiting.drain(first..) {
-                reached("produce refused that waited on a full disk");
-                ack.refuse(&AckError::DiskFull);
-            }
-        }
-        if !waiting.is_empty() {
-            self.bypassed.borrow_mut().insert(partition.id(), waiting);
+        let Some(from) = partition.take_refused() else { return };
+        for ack in self.take_from(partition, from) {
+            reached("produce refused that waited on a full disk");
+            ack.refuse(&AckError::DiskFull);
         }
     }
 
-    /// A partition was deleted: what of it is on its way past the journal will not become durable.
-    pub fn partition_deleted(&self, id: PartitionId) {
-        let waiting = self.bypassed.borrow_mut().remove(&id).unwrap_or_default();
-        for ack in waiting {
+    fn next_if(&self, partition: &Partition, is_due: impl Fn(&PendingAck) -> bool) -> Option<PendingAck> {
+        self.queues.borrow_mut().get_mut(partition.index())?.pop_front_if(|ack| is_due(ack))
+    }
+
+    /// Takes what waits at or behind an offset.
+    fn take_from(&self, partition: &Partition, offset: i64) -> VecDeque<PendingAck> {
+        let mut queues = self.queues.borrow_mut();
+        let Some(queue) = queues.get_mut(partition.index()) else { return VecDeque::new() };
+        queue.split_off(queue.partition_point(|ack| ack.appended.base_offset < offset))
+    }
+
+    /// A partition takes no more, and goes: what waits of it may not become durable.
+    pub fn partition_deleted(&self, partition: &Partition) {
+        for ack in self.take_from(partition, 0) {
             if mutant("deleted-unanswered") {
                 continue;
             }
@@ -135,12 +124,12 @@ impl PendingAcks {
         }
     }
 
-    /// The journal failed: whether these records are on disk is not known. Appends are refused from now on,
+    /// The store failed: whether these records are on disk is not known. Appends are refused from now on,
     /// so nothing joins the queues again.
     fn refuse_all(&self, failure: StoreFailure) {
         tracing::error!(%failure, "storage failed: this shard acknowledges nothing more until it is started again");
         let why = AckError::Failed(failure);
-        let bypassed = self.bypassed.take().into_values().flatten();
-        self.queue.take().into_iter().chain(bypassed).for_each(|ack| ack.refuse(&why));
+        let waiting = self.queues.take();
+        waiting.into_iter().flatten().for_each(|ack| ack.refuse(&why));
     }
 }

@@ -112,10 +112,12 @@ impl Shard {
             }
             TopicChange::Withdraw(topic) => {
                 self.topics.borrow_mut().remove(&topic.name);
-                let there =
-                    || topic.ids_of(self.index(), shards).filter(|id| self.store.partition(*id).is_some());
-                there().for_each(|id| self.acks.partition_deleted(id));
-                self.store.delete_partitions(there()).await?;
+                let ids = || topic.ids_of(self.index(), shards);
+                // Nothing is appended behind what is refused here.
+                self.store.close_partitions(ids());
+                let closed = ids().filter_map(|id| self.store.partition(id));
+                closed.for_each(|partition| self.acks.partition_deleted(&partition));
+                self.store.delete_partitions(ids()).await?;
             }
         }
         Ok(())

@@ -1,8 +1,9 @@
 //! One partition: its offsets, its newest entries in memory, its segments.
 //!
 //! Invariants:
-//! - `start <= durable_end <= log_end`, `start <= flushed_end <= log_end`, and `start <= high watermark`, which is
-//!   `durable_end` for a topic acknowledged at disk and `log_end` for one acknowledged in memory.
+//! - `start <= durable_end <= log_end`, `start <= flushed_end <= log_end`, `start <= high watermark <= log_end`.
+//! - The high watermark never goes back. What moves it is the partition's [`Role`]: alone it follows `durable_end` for a topic
+//!   acknowledged at disk and `log_end` for one acknowledged in memory.
 //! - `flushed_end <= durable_end`, but while the partition bypasses the journal: what a bypass has written is durable when its
 //!   mark is.
 //! - `synced <= flushed_end`: a checkpoint says nothing that was not synced before.
@@ -37,6 +38,7 @@ use crate::error::AppendError;
 use crate::folder_turn::FolderTurn;
 use crate::format::checkpoint::PartitionPoint;
 use crate::format::identity::ActiveSegment;
+use crate::indices::{Index, Indices};
 use crate::lazy_notify::LazyNotify;
 use crate::limits::{MAX_SEGMENT_BYTES, MIN_RETENTION_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 use crate::partition_id::PartitionId;
@@ -49,6 +51,13 @@ use tail::Tail;
 /// The leader epoch that is written into batches. A node that is alone has led since the beginning.
 const LEADER_EPOCH: i32 = 0;
 
+/// What a node is to a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It leads, and nobody follows: what it has itself decides how far may be read.
+    LeadsAlone,
+}
+
 /// What all partitions of a shard share.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -58,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) agenda: Rc<Agenda>,
     pub(crate) folder_turn: FolderTurn,
     pub(crate) data_dir: Rc<Path>,
+    pub(crate) indices: Indices,
 }
 
 impl Shared {
@@ -69,6 +79,7 @@ impl Shared {
             cache: Rc::new(ReadCache::new()),
             counters: Rc::new(Counters::default()),
             agenda: Rc::default(),
+            indices: Indices::default(),
             descriptors: Descriptors::new(config.open_files),
         }
     }
@@ -100,6 +111,8 @@ pub struct Partition {
     flushed_end: Cell<i64>,
     durable_end: Cell<i64>,
     log_end: Cell<i64>,
+    high_watermark: Cell<i64>,
+    role: Cell<Role>,
     /// Somebody was told before they were durable that the batches below are in the log.
     told_end: Cell<i64>,
     /// A full disk has taken the batches from here on out of the log, and who waits for them does not know.
@@ -133,8 +146,10 @@ pub struct Partition {
     folder: Cell<Folder>,
     /// Waits for an eager flush.
     pub(crate) flush_queued: Cell<bool>,
-    /// Waits to be taken by [`Store::take_bypassed`](crate::Store::take_bypassed).
-    pub(crate) bypass_noted: Cell<bool>,
+    /// Waits to be taken by [`Store::advanced`](crate::Store::advanced).
+    pub(crate) advance_noted: Cell<bool>,
+    /// Its place among the partitions of the shard.
+    index: Index,
 }
 
 impl Partition {
@@ -152,6 +167,8 @@ impl Partition {
             flushed_end: Cell::new(point.next_offset),
             durable_end: Cell::new(point.next_offset),
             log_end: Cell::new(point.next_offset),
+            high_watermark: Cell::new(point.next_offset),
+            role: Cell::new(Role::LeadsAlone),
             told_end: Cell::new(0),
             refused_from: Cell::new(None),
             synced: Cell::new((point.next_offset, point.active)),
@@ -169,12 +186,13 @@ impl Partition {
             runs_wake: LazyNotify::default(),
             activity: Rc::default(),
             changed: LazyNotify::default(),
+            index: shared.indices.take(),
             shared,
             last_chunk: Cell::new(0),
             frame_slot: Cell::new((0, 0)),
             folder: Cell::new(if point.active.is_some() { Folder::Durable } else { Folder::Unknown }),
             flush_queued: Cell::new(false),
-            bypass_noted: Cell::new(false),
+            advance_noted: Cell::new(false),
             retention_due: Cell::new(NEVER),
             unflushed_since: Cell::new(0),
         };
@@ -230,6 +248,12 @@ impl Partition {
         &self.spec.config
     }
 
+    /// A small number that no other partition of the shard has: a place in a table of them. A partition that is made when this one is
+    /// gone may get it.
+    pub fn index(&self) -> usize {
+        self.index.number()
+    }
+
     /// The first offset that may be read.
     pub fn start_offset(&self) -> i64 {
         self.start.get()
@@ -247,9 +271,21 @@ impl Partition {
 
     /// The offset after the last record that may be read.
     pub fn high_watermark(&self) -> i64 {
-        match self.spec.config.ack {
-            TopicAck::Disk if !mutant("read-past-high-watermark") => self.durable_end.get(),
-            TopicAck::Disk | TopicAck::Memory => self.log_end.get(),
+        self.high_watermark.get()
+    }
+
+    /// Moves the high watermark as far as the partition's role lets it.
+    fn advance_high_watermark(&self) {
+        let to = match (self.role.get(), self.spec.config.ack) {
+            (Role::LeadsAlone, TopicAck::Disk) if !mutant("read-past-high-watermark") => {
+                self.durable_end.get()
+            }
+            (Role::LeadsAlone, TopicAck::Disk | TopicAck::Memory) => self.log_end.get(),
+        };
+        assert!(to <= self.log_end.get(), "nothing is readable that is not there");
+        if to > self.high_watermark.get() {
+            self.high_watermark.set(to);
+            self.changed.notify_all();
         }
     }
 
@@ -345,9 +381,7 @@ impl Partition {
         assert_eq!(entry.base_offset, self.log_end.get(), "a batch gets the next offset");
         self.log_end.set(entry.last_offset + 1);
         self.tail.borrow_mut().push(entry);
-        if self.spec.config.ack == TopicAck::Memory {
-            self.changed.notify_all();
-        }
+        self.advance_high_watermark();
     }
 
     /// Adds an entry that recovery has found in a journal: it is durable already.
@@ -370,9 +404,7 @@ impl Partition {
             "commits follow appends in order"
         );
         self.durable_end.set(end);
-        if self.spec.config.ack == TopicAck::Disk {
-            self.changed.notify_all();
-        }
+        self.advance_high_watermark();
     }
 
     /// What the next checkpoint says about the partition.

@@ -104,10 +104,8 @@ impl Ledger {
 
 /// Does what a broker does with the store's answers.
 async fn answer(store: Store, ledger: Rc<RefCell<Ledger>>) {
-    let mut durable = store.durable();
     loop {
-        durable = store.committed(durable).await.expect("the store has not failed");
-        for partition in store.take_bypassed() {
+        for partition in store.advanced().await.expect("the store has not failed") {
             let ledger = &mut *ledger.borrow_mut();
             let end = partition.durable_end();
             if let Some(from) = partition.take_refused() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringlog_protocol::batch::BatchHeader;
 use ringlog_reactor::sim::{SimDisk, Simulation};
-use ringlog_reactor::{Notify, fs, sleep, spawn, timeout};
+use ringlog_reactor::{Notify, fs, now, sleep, spawn, timeout};
 use ringlog_storage::{AppendError, Appended, Partition, PartitionId, Store, StoreStats};
 
 use super::{Broker, Started, append_owned, batch, in_memory, owned, patched, read_all, spec};
@@ -180,21 +180,22 @@ async fn append(store: &Store, partition: &Rc<Partition>, batch: &[u8], copied: 
 /// In virtual time; a commit takes far less.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
 
-/// Waits until it is durable, and, if it went past the journal, until the store has told of that. False if the store fails before.
+/// Waits until it is durable and the store has told of that. False if the store fails before.
 async fn wait(store: &Store, partition: &Partition, appended: Appended, world: &RefCell<World>) -> bool {
-    let mut durable = store.durable();
+    let until = now() + TOLD_WITHIN;
     loop {
-        for told in store.take_bypassed() {
-            world.borrow_mut().told.insert(told.id(), told.durable_end());
+        // Another producer may be told of this one's partition.
+        match timeout(Duration::from_millis(1), store.advanced()).await {
+            Ok(Ok(advanced)) => {
+                let told = advanced.iter().map(|partition| (partition.id(), partition.durable_end()));
+                world.borrow_mut().told.extend(told);
+            }
+            Ok(Err(_)) => return false,
+            Err(_) => assert!(now() < until, "somebody is told of it"),
         }
         let is_told = world.borrow().told.get(&partition.id()).is_some_and(|end| *end > appended.last_offset);
-        if partition.durable_end() > appended.last_offset && (appended.commit.is_some() || is_told) {
+        if is_told {
             return true;
-        }
-        assert!(appended.commit.is_none_or(|commit| commit > durable), "its commit makes it durable");
-        match timeout(TOLD_WITHIN, store.committed(durable)).await.expect("somebody is told of it") {
-            Ok(now) => durable = now,
-            Err(_) => return false,
         }
     }
 }
