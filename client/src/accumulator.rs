@@ -22,6 +22,7 @@ use ringlog_protocol::partitioner::partition_for_key;
 use ringlog_reactor::Instant;
 
 use crate::delivery::{Delivery, Outcome};
+use crate::doorbell::Shared;
 use crate::error::{DeliveryError, SendError};
 use crate::in_order::InOrder;
 use crate::record::Record;
@@ -149,6 +150,14 @@ pub(crate) enum Admission {
     /// The budget is spent; the record is given back.
     Full(Record),
     Refused(SendError),
+}
+
+/// The last application handle was dropped: closes, and lets the driver retire it.
+impl Shared for Accumulator {
+    fn release(&self) -> bool {
+        self.lock().orphaned = true;
+        self.close()
+    }
 }
 
 impl Accumulator {
@@ -364,12 +373,6 @@ impl Accumulator {
     /// Records that were admitted and failed, since the beginning.
     pub fn failed_records(&self) -> u64 {
         self.lock().failed_records
-    }
-
-    /// The last application handle was dropped: closes, and lets the driver retire it. True when it must be told.
-    pub fn orphan(&self) -> bool {
-        self.lock().orphaned = true;
-        self.close()
     }
 
     /// Whether no application handle is left.

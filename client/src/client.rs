@@ -9,6 +9,7 @@ use crate::command::{Command, Line};
 use crate::connection::{ConnectionEvent, Connections, Listener};
 use crate::consumer::ConsumerBuilder;
 use crate::driver;
+use crate::driver::config::DriverConfig;
 use crate::driver::runtime::Driver;
 use crate::error::ConnectError;
 use crate::limits;
@@ -138,14 +139,14 @@ impl ClientBuilder {
         }
         let mut client_id = self.client_id;
         client_id.truncate(client_id.floor_char_boundary(limits::MAX_CLIENT_ID_BYTES));
-        let config = driver::DriverConfig {
+        let config = DriverConfig {
             addresses,
             client_id,
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
             connections: Connections::new(self.listener),
         };
-        let line = driver::runtime::start(self.driver, self.spin, config)?;
+        let line = driver::start(self.driver, self.spin, config)?;
         line.request(|reply| Command::Connect { reply }).await?;
         Ok(Client { line })
     }

@@ -12,18 +12,15 @@ use std::time::Duration;
 use ringlog_protocol::messages::{ListOffsetsReply, Opened, Position, TopicMetadata};
 use ringlog_reactor::mailbox;
 
-use crate::accumulator::ProducerSettings;
-use crate::consumer::OffsetReset;
-use crate::doorbell::Doorbell;
+use crate::accumulator::{Accumulator, ProducerSettings};
+use crate::doorbell::{Doorbell, HandleId, Shared};
 use crate::error::{AdminError, ConnectError, OpenError};
-use crate::inbox::Reading;
-use crate::{consumer, limits, producer};
+use crate::inbox::Inbox;
+use crate::limits;
+use crate::plan::ConsumerPlan;
 
 /// Where the answer to one command goes. The asker may be gone.
 pub(crate) type Reply<T, E> = flume::Sender<Result<T, E>>;
-
-/// Identifies a producer or consumer within its client.
-pub(crate) type HandleId = u64;
 
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -57,7 +54,7 @@ pub(crate) enum Command {
         topic: Arc<str>,
         settings: ProducerSettings,
         line: Line,
-        reply: Reply<producer::Handle, OpenError>,
+        reply: Reply<Handle<Accumulator>, OpenError>,
     },
     CloseProducer {
         id: HandleId,
@@ -68,23 +65,8 @@ pub(crate) enum Command {
         topic: Arc<str>,
         plan: ConsumerPlan,
         line: Line,
-        reply: Reply<consumer::Handle, OpenError>,
+        reply: Reply<Handle<Inbox>, OpenError>,
     },
-}
-
-/// What a consumer reads.
-#[derive(Clone, Debug)]
-pub(crate) struct ConsumerPlan {
-    /// None means all partitions.
-    pub partitions: Option<Vec<u32>>,
-    pub from: Position,
-    /// The topic must have this number.
-    pub topic_id: Option<u64>,
-    pub reset: OffsetReset,
-    /// Where single partitions begin, if not at `from`.
-    pub offsets: Vec<(u32, i64)>,
-    pub prefetch_bytes: usize,
-    pub reading: Reading,
 }
 
 /// The driver's end of the line.
@@ -136,5 +118,21 @@ impl Line {
     /// Tells the driver to look at a handle. False: the driver has ended.
     pub fn ring(&self, id: HandleId) -> bool {
         self.doorbell.ring(id)
+    }
+}
+
+/// The application's end of a producer or consumer. Dropped, also by a `build` that was cancelled, it ends what it is of.
+#[derive(Debug)]
+pub(crate) struct Handle<S: Shared> {
+    pub id: HandleId,
+    pub line: Line,
+    pub shared: Arc<S>,
+}
+
+impl<S: Shared> Drop for Handle<S> {
+    fn drop(&mut self) {
+        if self.shared.release() {
+            self.line.ring(self.id);
+        }
     }
 }

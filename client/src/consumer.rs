@@ -11,24 +11,13 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use ringlog_protocol::messages::Position;
 
-use crate::command::{Command, ConsumerPlan, HandleId, Line};
+use crate::command::{Command, Handle, Line};
 use crate::error::{ConsumeError, OpenError};
 use crate::inbox::{Inbox, Reading, Taken};
 use crate::limits;
+use crate::plan::{ConsumerPlan, OffsetReset};
 use crate::record::{ConsumedBatch, ConsumedRecord};
 use crate::unpack::unpack;
-
-/// Where a consumer goes on when its next offset is not in the log (Kafka's `auto.offset.reset`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OffsetReset {
-    /// Nowhere: the partition ends with [`ConsumeError::OffsetOutOfRange`].
-    #[default]
-    Error,
-    /// With the oldest record there is.
-    Earliest,
-    /// With what comes from now on.
-    Latest,
-}
 
 /// Settings of a consumer that is about to be built; from [`Client::consumer`](crate::Client::consumer).
 #[derive(Clone, Debug)]
@@ -122,25 +111,9 @@ impl ConsumerBuilder {
 /// Reads records: a [`Stream`] of them, or of [`batches`](Consumer::batches). Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct Consumer {
-    handle: Handle,
+    handle: Handle<Inbox>,
     /// What is left of the batch that was taken last.
     records: VecDeque<ConsumedRecord>,
-}
-
-/// The application's end of a consumer. Dropped, also by a `build` that was cancelled, it ends the consumer.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    pub id: HandleId,
-    pub line: Line,
-    pub shared: Arc<Inbox>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if self.shared.close() {
-            self.line.ring(self.id);
-        }
-    }
 }
 
 impl Consumer {
@@ -202,7 +175,7 @@ impl Consumer {
     }
 }
 
-impl Handle {
+impl Handle<Inbox> {
     fn opened(&self, taken: &Taken) -> Result<ConsumedBatch, ConsumeError> {
         // A driver that is gone has said so in the inbox.
         if taken.ring {

@@ -2,10 +2,11 @@
 //!
 //! A handle has at most one ring under way, and one more as it is dropped, so what is gathered here is bounded by the handles.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::command::HandleId;
+/// Identifies a producer or consumer within its client.
+pub(crate) type HandleId = u64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Doorbell {
@@ -59,4 +60,23 @@ impl Doorbell {
         // Nothing panics while the lock is held, and the state is whole at every step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Has the engine look at a handle, from inside.
+#[derive(Clone)]
+pub(crate) struct Bell {
+    pub id: HandleId,
+    pub doorbell: Arc<Doorbell>,
+}
+
+impl Bell {
+    pub fn ring(&self) {
+        self.doorbell.ring(self.id);
+    }
+}
+
+/// What a handle and the driver share.
+pub(crate) trait Shared {
+    /// The application has let go of its handle. True: the driver is to look.
+    fn release(&self) -> bool;
 }

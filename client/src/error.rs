@@ -20,6 +20,13 @@ pub struct Refusal {
     pub message: Arc<str>,
 }
 
+impl Refusal {
+    /// The handle is not known, or its topic is gone: another of that name may be there by now, which only opening it tells.
+    pub(crate) fn is_of_a_dead_handle(&self) -> bool {
+        matches!(self.code, ErrorCode::UnknownHandle | ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
+    }
+}
+
 /// No connection to a broker could be made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConnectError {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use ringlog_protocol::batch::BatchHeader;
 use ringlog_reactor::sim::mutant;
 
+use crate::doorbell::Shared;
 use crate::error::ConsumeError;
 
 /// One batch as it came.
@@ -92,6 +93,15 @@ struct Shelf {
     ended: bool,
     /// Nothing more goes out.
     stopped: bool,
+}
+
+impl Shared for Inbox {
+    fn release(&self) -> bool {
+        let mut state = self.lock();
+        state.closed = true;
+        state.partitions.iter_mut().for_each(|shelf| shelf.queue.clear());
+        !std::mem::replace(&mut state.told, true)
+    }
 }
 
 impl Inbox {
@@ -198,14 +208,6 @@ impl Inbox {
             state.roomy.push(place);
             state.ring.retain(|other| *other != place);
         }
-    }
-
-    /// The application is gone. True when the driver must be told.
-    pub fn close(&self) -> bool {
-        let mut state = self.lock();
-        state.closed = true;
-        state.partitions.iter_mut().for_each(|shelf| shelf.queue.clear());
-        !std::mem::replace(&mut state.told, true)
     }
 
     /// The doorbell was answered; from now on another may come. Puts the places that the driver has to look at into `roomy`, which is

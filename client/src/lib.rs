@@ -44,6 +44,7 @@ pub mod error;
 mod in_order;
 mod inbox;
 mod limits;
+mod plan;
 #[doc(hidden)]
 pub mod probe;
 mod producer;
@@ -55,13 +56,14 @@ pub use admin::{Admin, CreateTopicBuilder, OffsetInfo, PartitionInfo, TopicInfo}
 pub use block_on::{block_on, block_on_timeout};
 pub use client::{Client, ClientBuilder};
 pub use connection::ConnectionEvent;
-pub use consumer::{Batches, Consumer, ConsumerBuilder, OffsetReset};
+pub use consumer::{Batches, Consumer, ConsumerBuilder};
 pub use delivery::{Acked, Delivery};
 pub use driver::runtime::Driver;
 pub use error::{
     AdminError, CloseError, ConnectError, ConsumeError, DeliveryError, OpenError, Refusal, SendError,
     TrySendError,
 };
+pub use plan::OffsetReset;
 pub use producer::{Producer, ProducerBuilder};
 pub use record::{ConsumedBatch, ConsumedRecord, Header, Record};
 pub use ringlog_protocol::messages::Position;

@@ -14,7 +14,7 @@ use ringlog_protocol::Ack;
 use ringlog_protocol::batch::{Compression, HEADER_BYTES};
 
 use crate::accumulator::{Accumulator, Admission, ProducerSettings};
-use crate::command::{Command, HandleId, Line};
+use crate::command::{Command, Handle, Line};
 use crate::delivery::Delivery;
 use crate::error::{CloseError, OpenError, SendError, TrySendError};
 use crate::limits;
@@ -137,15 +137,7 @@ impl ProducerBuilder {
 /// background, for a few seconds, while the process lives.
 #[derive(Clone, Debug)]
 pub struct Producer {
-    handle: Arc<Handle>,
-}
-
-/// The application's end of a producer. Dropped, also by a `build` that was cancelled, it lets the driver retire the producer.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    pub id: HandleId,
-    pub line: Line,
-    pub shared: Arc<Accumulator>,
+    handle: Arc<Handle<Accumulator>>,
 }
 
 impl Producer {
@@ -210,7 +202,7 @@ impl Producer {
     }
 }
 
-impl Handle {
+impl Handle<Accumulator> {
     /// Rings the doorbell when it is due.
     fn told(&self, ring: bool) -> Result<(), SendError> {
         if !ring || self.line.ring(self.id) {
@@ -218,14 +210,6 @@ impl Handle {
         }
         self.shared.abandon();
         Err(SendError::Closed)
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if self.shared.orphan() {
-            self.line.ring(self.id);
-        }
     }
 }
 

@@ -18,14 +18,14 @@ use ringlog_protocol::{ErrorCode, codec};
 use ringlog_reactor::sim::{mutant, reached};
 use ringlog_reactor::{Instant, now};
 
-use super::Bell;
 use super::backoff::Backoff;
-use super::link::{Link, Trouble};
+use super::link::{Link, Sender, Trouble};
 use super::lock::Lock;
 use super::notify::Notify;
 use super::pool::{Pool, Seat};
 use super::window::{Answer, Settled, Window};
 use crate::accumulator::{Accumulator, Batch, ProducerSettings, Take};
+use crate::doorbell::Bell;
 use crate::error::{AdminError, DeliveryError, Refusal};
 use crate::session::Reply;
 
@@ -66,6 +66,32 @@ enum Obstacle {
     Later(Arc<str>, bool),
     /// Nothing of what waits can be delivered.
     Fatal(DeliveryError),
+}
+
+impl Sender for Lane {
+    /// A batch was answered, or its link was lost. The lane must be woken once all that came together is told: with only half of
+    /// it known, it might send what must not be sent behind the other half.
+    fn answer(&self, flight: u64, answer: Result<Reply, Trouble>) {
+        if matches!(&answer, Err(Trouble::Refused(refusal)) if refusal.code == ErrorCode::Quarantined) {
+            self.note_refusing(true);
+        }
+        self.settle(|state, settled| state.answer(flight, answer, settled));
+    }
+
+    /// A batch that asked for no ack has left: that is all that will be known of it.
+    fn departed(&self, flight: u64) {
+        self.settle(|state, settled| state.window.answer(flight, Answer::Accepted(NO_OFFSET), settled));
+    }
+
+    /// An error came for one of the batches that asked for no ack, and says that the handle may be dead.
+    fn distrust_handle(&self) {
+        self.state.lock().reopen = true;
+        self.changed.notify_all();
+    }
+
+    fn wake(self: Arc<Self>) {
+        Lane::wake(&self);
+    }
 }
 
 impl Lane {
@@ -272,27 +298,7 @@ impl Lane {
         finished.batch.sent = true;
         let bytes = finished.bytes.clone();
         self.state.lock().window.sent(finished);
-        link.produce(handle, self.owner.settings.ack, bytes, self, flight);
-    }
-
-    /// A batch that asked for no ack has left: that is all that will be known of it.
-    pub fn departed(&self, flight: u64) {
-        self.settle(|state, settled| state.window.answer(flight, Answer::Accepted(NO_OFFSET), settled));
-    }
-
-    /// An error came for one of the batches that asked for no ack, and says that the handle may be dead.
-    pub fn distrust_handle(&self) {
-        self.state.lock().reopen = true;
-        self.changed.notify_all();
-    }
-
-    /// A batch was answered, or its link was lost. The lane must be woken once all that came together is told: with only half of
-    /// it known, it might send what must not be sent behind the other half.
-    pub fn answer(&self, flight: u64, answer: Result<Reply, Trouble>) {
-        if matches!(&answer, Err(Trouble::Refused(refusal)) if refusal.code == ErrorCode::Quarantined) {
-            self.note_refusing(true);
-        }
-        self.settle(|state, settled| state.answer(flight, answer, settled));
+        link.produce(handle, self.owner.settings.ack, bytes, self.clone(), flight);
     }
 
     fn settle(&self, answer: impl FnOnce(&mut State, &mut Settled<Finished>)) {
@@ -381,12 +387,12 @@ impl State {
             }
             Err(Trouble::Refused(refusal)) if may_resend(&refusal) => {
                 reached("batch refused for now");
-                self.reopen |= is_of_a_dead_handle(refusal.code);
+                self.reopen |= refusal.is_of_a_dead_handle();
                 self.obstacle = Some(Arc::from(refusal.to_string()));
                 Answer::NotNow(refusal)
             }
             Err(Trouble::Refused(refusal)) => {
-                self.reopen |= is_of_a_dead_handle(refusal.code);
+                self.reopen |= refusal.is_of_a_dead_handle();
                 Answer::Never(refusal)
             }
             Err(Trouble::Lost { sent }) if !sent || mutant("resend-unknown-outcome") => Answer::NotSent,
@@ -394,11 +400,6 @@ impl State {
         };
         self.window.answer(flight, answer, settled);
     }
-}
-
-/// The handle is not known, or its topic is gone: another of that name may be there by now, which only opening it tells.
-pub(crate) fn is_of_a_dead_handle(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::UnknownHandle | ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
 }
 
 /// The broker has certainly not taken the batch, and may take it later.

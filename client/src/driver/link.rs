@@ -15,21 +15,41 @@ use ringlog_protocol::{Ack, Body, Kind, messages};
 use ringlog_reactor::now;
 use ringlog_reactor::sim::reached;
 
-use super::DriverConfig;
-use super::lane::{Lane, is_of_a_dead_handle};
+use super::config::DriverConfig;
 use super::lock::Lock;
 use super::notify::Notify;
-use super::runtime::Runtime;
-use super::subscription::Subscription;
+use super::runtime::{Ended, Runtime, Transport};
 use crate::connection::Connections;
 use crate::error::{ConnectError, Refusal};
 use crate::limits;
 use crate::session::{Event, Reply, Session, SessionError};
 
+/// Who sends batches, and is told what came of them.
+pub(crate) trait Sender: Send + Sync {
+    /// What came of a batch.
+    fn answer(&self, flight: u64, answer: Result<Reply, Trouble>);
+    /// A batch that nobody answers has left.
+    fn departed(&self, flight: u64);
+    /// The handle it sends by is not good any more.
+    fn distrust_handle(&self);
+    /// It was told something.
+    fn wake(self: Arc<Self>);
+}
+
+/// Who has a subscription.
+pub(crate) trait Receiver: Send + Sync {
+    /// Batches came.
+    fn deliver(&self, payload: &Bytes);
+    /// The broker has ended it.
+    fn refuse(&self, refusal: Refusal);
+    /// The link has ended.
+    fn wake(&self);
+}
+
 /// Who wants the answer to a request.
 pub(crate) enum Token {
     Asker(flume::Sender<Result<Reply, Trouble>>),
-    Batch { lane: Arc<Lane>, flight: u64 },
+    Batch { sender: Arc<dyn Sender>, flight: u64 },
 }
 
 /// Why a request has no answer.
@@ -72,11 +92,11 @@ pub(crate) struct Link {
     departing: Lock<Vec<Token>>,
     /// Those of them that are leaving now.
     leaving: Lock<Vec<Token>>,
-    /// The lanes that send without an ack, by handle: an error does not say whose batch it was.
-    unacked: Lock<BTreeMap<u32, Weak<Lane>>>,
-    subscriptions: Lock<BTreeMap<u32, Arc<Subscription>>>,
-    /// Empty, and with memory for the lanes of the next answers.
-    answered: Lock<Vec<Arc<Lane>>>,
+    /// Those that send without an ack, by handle: an error does not say whose batch it was.
+    unacked: Lock<BTreeMap<u32, Weak<dyn Sender>>>,
+    subscriptions: Lock<BTreeMap<u32, Arc<dyn Receiver>>>,
+    /// Empty, and with memory for the senders of the next answers.
+    answered: Lock<Vec<Arc<dyn Sender>>>,
     /// Partitions that it serves.
     seats: AtomicUsize,
     ended: AtomicBool,
@@ -174,17 +194,6 @@ impl Link {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Waits until it has ended.
-    pub async fn ended(&self) {
-        loop {
-            let settled = self.settled.notified();
-            if self.has_ended() {
-                return;
-            }
-            settled.await;
-        }
-    }
-
     /// Asks and waits for the answer.
     pub async fn ask<B: Body>(&self, kind: Kind, handle: u32, body: &B) -> Result<Reply, Trouble> {
         if self.has_ended() {
@@ -218,13 +227,14 @@ impl Link {
         }
     }
 
-    /// Sends a batch. The lane is told what came of it: by the broker's answer, or, where none was asked for, once the
+    /// Sends a batch. The sender is told what came of it: by the broker's answer, or, where none was asked for, once the
     /// kernel has the bytes.
-    pub fn produce(&self, handle: u32, ack: Ack, batch: Bytes, lane: &Arc<Lane>, flight: u64) {
-        let token = Token::Batch { lane: Arc::clone(lane), flight };
+    pub fn produce(&self, handle: u32, ack: Ack, batch: Bytes, sender: Arc<dyn Sender>, flight: u64) {
+        let weak = Arc::downgrade(&sender);
+        let token = Token::Batch { sender, flight };
         let unanswered = self.session.lock().produce(now(), handle, ack, batch, token);
         if let Some(token) = unanswered {
-            self.unacked.lock().insert(handle, Arc::downgrade(lane));
+            self.unacked.lock().insert(handle, weak);
             self.departing.lock().push(token);
         }
         self.output.notify_all();
@@ -236,7 +246,7 @@ impl Link {
         handle: u32,
         from: Position,
         credit_bytes: u32,
-        subscription: &Arc<Subscription>,
+        receiver: Arc<dyn Receiver>,
     ) -> Result<(u32, flume::Receiver<Result<Reply, Trouble>>), Trouble> {
         if self.has_ended() {
             return Err(Trouble::Lost { sent: false });
@@ -244,7 +254,7 @@ impl Link {
         let (token, answer) = flume::bounded(1);
         let token = Token::Asker(token);
         let id = self.session.lock().subscribe(now(), handle, from, credit_bytes, token);
-        self.subscriptions.lock().insert(id, Arc::clone(subscription));
+        self.subscriptions.lock().insert(id, receiver);
         self.output.notify_all();
         Ok((id, answer))
     }
@@ -269,52 +279,12 @@ impl Link {
         }
     }
 
-    /// Takes bytes that came.
-    pub fn receive(&self, bytes: &[u8]) {
-        if self.has_ended() {
-            return;
-        }
-        let received = self.session.lock().receive(now(), bytes);
-        // What came before a bad frame counts.
-        self.tell(|lanes| self.dispatch(lanes));
-        if let Err(error) = received {
-            self.end(End::Session(error));
-        }
-    }
-
-    /// Puts what is to be sent into `output`, which is empty, when there is something. False: the link has ended. One caller at a time,
-    /// who says with `sent` what came of it.
-    pub async fn take_output(&self, output: &mut Vec<Bytes>) -> bool {
-        loop {
-            let more = self.output.notified();
-            if self.has_ended() {
-                return false;
-            }
-            self.session.lock().take_output(output);
-            if !output.is_empty() {
-                std::mem::swap(&mut *self.departing.lock(), &mut *self.leaving.lock());
-                return true;
-            }
-            more.await;
-        }
-    }
-
-    /// The socket has taken the output, or has failed.
-    pub fn sent(&self, result: std::io::Result<()>) {
-        if let Err(error) = result {
-            return self.end(End::Io(error));
-        }
-        let mut leaving = std::mem::take(&mut *self.leaving.lock());
-        self.tell(|lanes| leaving.drain(..).for_each(|token| token.departed(lanes)));
-        *self.leaving.lock() = leaving;
-    }
-
-    /// Tells what came together, and only then wakes the lanes that it was for.
-    fn tell(&self, tell: impl FnOnce(&mut Vec<Arc<Lane>>)) {
-        let mut lanes = std::mem::take(&mut *self.answered.lock());
-        tell(&mut lanes);
-        lanes.drain(..).for_each(|lane| lane.wake());
-        *self.answered.lock() = lanes;
+    /// Tells what came together, and only then wakes the senders that it was for.
+    fn tell(&self, tell: impl FnOnce(&mut Vec<Arc<dyn Sender>>)) {
+        let mut senders = std::mem::take(&mut *self.answered.lock());
+        tell(&mut senders);
+        senders.drain(..).for_each(|sender| sender.wake());
+        *self.answered.lock() = senders;
     }
 
     /// Looks at the clock often enough for the time-outs, seldom enough to cost nothing. One late look ends nothing: if this
@@ -339,14 +309,14 @@ impl Link {
         }
     }
 
-    fn dispatch(&self, lanes: &mut Vec<Arc<Lane>>) {
+    fn dispatch(&self, senders: &mut Vec<Arc<dyn Sender>>) {
         loop {
             let event = self.session.lock().next_event();
             match event {
                 None => return,
-                Some(Event::Reply { token, reply }) => token.answer(Ok(reply), lanes),
+                Some(Event::Reply { token, reply }) => token.answer(Ok(reply), senders),
                 Some(Event::Refused { token, refusal }) => {
-                    token.answer(Err(Trouble::Refused(refusal)), lanes);
+                    token.answer(Err(Trouble::Refused(refusal)), senders);
                 }
                 Some(Event::Delivery { subscription, payload, .. }) => {
                     let receiver = self.subscriptions.lock().get(&subscription).cloned();
@@ -358,9 +328,12 @@ impl Link {
                 }
                 Some(Event::Complaint(refusal)) => {
                     tracing::warn!(%refusal, "a batch sent without an ack failed");
-                    if is_of_a_dead_handle(refusal.code) {
-                        let lanes = self.unacked.lock();
-                        lanes.values().filter_map(Weak::upgrade).for_each(|lane| lane.distrust_handle());
+                    if refusal.is_of_a_dead_handle() {
+                        let senders = self.unacked.lock();
+                        senders
+                            .values()
+                            .filter_map(Weak::upgrade)
+                            .for_each(|sender| sender.distrust_handle());
                     }
                 }
                 Some(Event::Welcome(welcome)) => {
@@ -391,22 +364,84 @@ impl Link {
         }
         let subscriptions = std::mem::take(&mut *self.subscriptions.lock());
         subscriptions.into_values().for_each(|subscription| subscription.wake());
-        self.tell(|lanes| self.give_back(lanes));
+        self.tell(|senders| self.give_back(senders));
         self.settled.notify_all();
         self.output.notify_all();
     }
 
-    /// Every batch that has no answer, to its lane.
-    fn give_back(&self, lanes: &mut Vec<Arc<Lane>>) {
+    /// Every batch that has no answer, to its sender.
+    fn give_back(&self, senders: &mut Vec<Arc<dyn Sender>>) {
         let lost = self.session.lock().end();
         for request in lost {
-            request.token.answer(Err(Trouble::Lost { sent: request.sent }), lanes);
+            request.token.answer(Err(Trouble::Lost { sent: request.sent }), senders);
         }
         // The carrier stops in the middle of a send.
         let leaving = std::mem::take(&mut *self.leaving.lock());
-        leaving.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: true }), lanes));
+        leaving.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: true }), senders));
         let unsent = std::mem::take(&mut *self.departing.lock());
-        unsent.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: false }), lanes));
+        unsent.into_iter().for_each(|token| token.answer(Err(Trouble::Lost { sent: false }), senders));
+    }
+}
+
+impl Transport for Link {
+    fn has_ended(&self) -> bool {
+        Link::has_ended(self)
+    }
+
+    async fn ended(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.has_ended() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    fn receive(&self, bytes: &[u8]) {
+        if self.has_ended() {
+            return;
+        }
+        let received = self.session.lock().receive(now(), bytes);
+        // What came before a bad frame counts.
+        self.tell(|senders| self.dispatch(senders));
+        if let Err(error) = received {
+            Link::end(self, End::Session(error));
+        }
+    }
+
+    async fn take_output(&self, output: &mut Vec<Bytes>) -> bool {
+        loop {
+            let more = self.output.notified();
+            if self.has_ended() {
+                return false;
+            }
+            self.session.lock().take_output(output);
+            if !output.is_empty() {
+                std::mem::swap(&mut *self.departing.lock(), &mut *self.leaving.lock());
+                return true;
+            }
+            more.await;
+        }
+    }
+
+    fn sent(&self, result: std::io::Result<()>) {
+        if let Err(error) = result {
+            return Link::end(self, End::Io(error));
+        }
+        let mut leaving = std::mem::take(&mut *self.leaving.lock());
+        self.tell(|senders| leaving.drain(..).for_each(|token| token.departed(senders)));
+        *self.leaving.lock() = leaving;
+    }
+
+    fn end(&self, why: Ended) {
+        Link::end(
+            self,
+            match why {
+                Ended::Io(error) => End::Io(error),
+                Ended::Closed => End::Closed,
+            },
+        );
     }
 }
 
@@ -440,29 +475,30 @@ impl fmt::Display for End {
 
 impl Token {
     /// A batch that nobody answers has left.
-    fn departed(self, lanes: &mut Vec<Arc<Lane>>) {
-        if let Token::Batch { lane, flight } = self {
-            lane.departed(flight);
-            note(lane, lanes);
+    fn departed(self, senders: &mut Vec<Arc<dyn Sender>>) {
+        if let Token::Batch { sender, flight } = self {
+            sender.departed(flight);
+            note(sender, senders);
         }
     }
 
-    fn answer(self, answer: Result<Reply, Trouble>, lanes: &mut Vec<Arc<Lane>>) {
+    fn answer(self, answer: Result<Reply, Trouble>, senders: &mut Vec<Arc<dyn Sender>>) {
         match self {
             // An asker that is gone does not want its answer.
             Token::Asker(asker) => drop(asker.send(answer)),
-            Token::Batch { lane, flight } => {
-                lane.answer(flight, answer);
-                note(lane, lanes);
+            Token::Batch { sender, flight } => {
+                sender.answer(flight, answer);
+                note(sender, senders);
             }
         }
     }
 }
 
-/// A lane that is told of several batches comes once where they stand in a row.
-fn note(lane: Arc<Lane>, lanes: &mut Vec<Arc<Lane>>) {
-    if !lanes.last().is_some_and(|last| Arc::ptr_eq(last, &lane)) {
-        lanes.push(lane);
+/// A sender that is told of several batches comes once where they stand in a row.
+fn note(sender: Arc<dyn Sender>, senders: &mut Vec<Arc<dyn Sender>>) {
+    let is_same = |last: &Arc<dyn Sender>| std::ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(&sender));
+    if !senders.last().is_some_and(is_same) {
+        senders.push(sender);
     }
 }
 

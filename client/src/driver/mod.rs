@@ -5,6 +5,7 @@
 //! `runtime` says where all this runs.
 
 mod backoff;
+pub(crate) mod config;
 mod control;
 mod lane;
 mod link;
@@ -25,33 +26,33 @@ use ringlog_protocol::limits::DEFAULT_MAX_BATCH_BYTES;
 use ringlog_protocol::messages::{Position, TopicMetadata};
 
 use crate::accumulator::{Accumulator, ProducerSettings};
-use crate::command::{Command, ConsumerPlan, HandleId, Line, Orders};
-use crate::connection::Connections;
-use crate::doorbell::Doorbell;
-use crate::error::OpenError;
+use crate::command::{Command, Handle, Line, Orders};
+use crate::doorbell::{Bell, Doorbell, HandleId};
+use crate::error::{ConnectError, OpenError};
 use crate::inbox::Inbox;
-use crate::{consumer, limits, producer};
+use crate::limits;
+use crate::plan::ConsumerPlan;
+use config::DriverConfig;
 use lane::Lane;
+use link::Receiver;
 use lock::Lock;
 use notify::Notify;
 use pool::Pool;
-use runtime::{Runtime, Task};
+use runtime::{Driver, Runtime, Task};
 use subscription::Subscription;
 
-/// What a client was built with.
-#[derive(Clone, Debug)]
-pub(crate) struct DriverConfig {
-    pub addresses: Vec<Arc<str>>,
-    pub client_id: String,
-    pub connect_timeout: Duration,
-    pub request_timeout: Duration,
-    pub connections: Connections,
+/// Starts a driver. The line is its only entrance; it ends when the last one is dropped.
+pub(crate) fn start(driver: Driver, spin: Duration, config: DriverConfig) -> Result<Line, ConnectError> {
+    let (line, orders) = Line::new();
+    let serve = |runtime| async move { Engine::run(&runtime, config, orders).await };
+    runtime::start(driver, spin, serve)?;
+    Ok(line)
 }
 
-pub(crate) struct Engine {
+struct Engine {
     runtime: Arc<Runtime>,
     pool: Arc<Pool>,
-    handles: Lock<BTreeMap<HandleId, Handle>>,
+    handles: Lock<BTreeMap<HandleId, Registered>>,
     last_handle: AtomicU64,
     doorbell: Arc<Doorbell>,
     /// Empty, and with memory for the partitions of the next doorbell.
@@ -60,7 +61,7 @@ pub(crate) struct Engine {
     gone: Notify,
 }
 
-enum Handle {
+enum Registered {
     Producer(Producer),
     Consumer(Consumer),
 }
@@ -71,19 +72,6 @@ struct Producer {
     /// By partition, each made when it is first needed.
     lanes: Vec<Option<(Arc<Lane>, Task)>>,
     retiring: bool,
-}
-
-/// Has the engine look at a handle, from inside.
-#[derive(Clone)]
-pub(crate) struct Bell {
-    id: HandleId,
-    doorbell: Arc<Doorbell>,
-}
-
-impl Bell {
-    pub fn ring(&self) {
-        self.doorbell.ring(self.id);
-    }
 }
 
 struct Consumer {
@@ -159,7 +147,7 @@ impl Engine {
         topic: Arc<str>,
         settings: ProducerSettings,
         line: Line,
-    ) -> Result<producer::Handle, OpenError> {
+    ) -> Result<Handle<Accumulator>, OpenError> {
         let known = self.pool.fresh_topic(&topic).await?;
         let broker_limit = self.pool.link(None).await?.max_batch_bytes();
         let max_batch_bytes = broker_limit.min(topic_limit(&known));
@@ -173,8 +161,8 @@ impl Engine {
             lanes,
             retiring: false,
         };
-        let id = self.register(|id| Handle::Producer(producer(id)))?;
-        Ok(producer::Handle { id, line, shared })
+        let id = self.register(|id| Registered::Producer(producer(id)))?;
+        Ok(Handle { id, line, shared })
     }
 
     async fn open_consumer(
@@ -182,7 +170,7 @@ impl Engine {
         topic: Arc<str>,
         plan: ConsumerPlan,
         line: Line,
-    ) -> Result<consumer::Handle, OpenError> {
+    ) -> Result<Handle<Inbox>, OpenError> {
         let known = self.pool.fresh_topic(&topic).await?;
         if plan.topic_id.is_some_and(|wanted| wanted != known.id) {
             return Err(OpenError::TopicRecreated { topic });
@@ -207,15 +195,15 @@ impl Engine {
             .collect();
         let consumer =
             Consumer { shared: Arc::clone(&shared), subscriptions: subscriptions.clone(), roomy: Vec::new() };
-        let id = self.register(|_| Handle::Consumer(consumer))?;
+        let id = self.register(|_| Registered::Consumer(consumer))?;
         for subscription in subscriptions {
             // It ends by itself when the consumer is dropped.
             self.runtime.spawn(subscription.run(Arc::clone(&self.pool)));
         }
-        Ok(consumer::Handle { id, line, shared })
+        Ok(Handle { id, line, shared })
     }
 
-    fn register(&self, handle: impl FnOnce(HandleId) -> Handle) -> Result<HandleId, OpenError> {
+    fn register(&self, handle: impl FnOnce(HandleId) -> Registered) -> Result<HandleId, OpenError> {
         let mut handles = self.handles.lock();
         if handles.len() >= limits::MAX_HANDLES {
             return Err(OpenError::TooManyHandles { limit: limits::MAX_HANDLES });
@@ -242,7 +230,7 @@ impl Engine {
     fn answer(self: &Arc<Self>, id: HandleId) {
         let mut handles = self.handles.lock();
         match handles.get_mut(&id) {
-            Some(Handle::Producer(producer)) => {
+            Some(Registered::Producer(producer)) => {
                 let mut dirty = self.dirty.lock();
                 producer.shared.take_dirty(&mut dirty);
                 for partition in dirty.drain(..) {
@@ -252,7 +240,7 @@ impl Engine {
                     self.retire_orphan(id, producer);
                 }
             }
-            Some(Handle::Consumer(consumer)) => {
+            Some(Registered::Consumer(consumer)) => {
                 let closed = consumer.shared.answer(&mut consumer.roomy);
                 for place in consumer.roomy.drain(..) {
                     consumer.subscriptions[place].wake();
@@ -271,9 +259,9 @@ impl Engine {
     /// All application handles are gone. Producers that have something left get a bounded time for it.
     fn dismiss(self: &Arc<Self>) {
         let mut handles = self.handles.lock();
-        handles.retain(|_, handle| matches!(handle, Handle::Producer(_)));
+        handles.retain(|_, handle| matches!(handle, Registered::Producer(_)));
         for (id, handle) in handles.iter_mut() {
-            if let Handle::Producer(producer) = handle {
+            if let Registered::Producer(producer) = handle {
                 self.retire_orphan(*id, producer);
             }
         }
@@ -289,7 +277,7 @@ impl Engine {
     /// Waits until a closed producer has its last ack, or gives up what is left at the deadline.
     async fn retire(&self, id: HandleId, deadline: Duration) {
         let shared = match self.handles.lock().get(&id) {
-            Some(Handle::Producer(producer)) => Arc::clone(&producer.shared),
+            Some(Registered::Producer(producer)) => Arc::clone(&producer.shared),
             _ => return,
         };
         let (mark, _) = shared.begin_flush();

@@ -16,8 +16,8 @@ use ringlog_protocol::messages::{MetadataRequest, PartitionMetadata, TopicMetada
 use ringlog_reactor::sim::reached;
 use ringlog_reactor::{Instant, now};
 
-use super::DriverConfig;
 use super::backoff::Backoff;
+use super::config::DriverConfig;
 use super::link::{End, Link, Trouble, nonsense};
 use super::lock::Lock;
 use super::notify::Notify;

@@ -16,13 +16,13 @@ use ringlog_protocol::{Ack, ErrorCode, Kind};
 use ringlog_reactor::sim::{mutant, reached};
 
 use super::backoff::Backoff;
-use super::link::{Link, Trouble, nonsense};
+use super::link::{Link, Receiver, Trouble, nonsense};
 use super::lock::Lock;
 use super::notify::Notify;
 use super::pool::Pool;
-use crate::consumer::OffsetReset;
 use crate::error::{AdminError, ConsumeError, Refusal};
 use crate::inbox::{Inbox, Received};
+use crate::plan::OffsetReset;
 use crate::session::Reply;
 
 pub(crate) struct Subscription {
@@ -53,6 +53,67 @@ enum Stop {
     Failed(ConsumeError),
 }
 
+impl Receiver for Subscription {
+    /// Batches came.
+    fn deliver(&self, payload: &Bytes) {
+        let mut state = self.state.lock();
+        if state.bad.is_some() {
+            // What came in the same breath stands behind what cannot be read.
+            return;
+        }
+        let expected = match state.next {
+            Position::Offset(offset) => offset,
+            _ => 0,
+        };
+        let mut batches = Vec::new();
+        let mut next = expected;
+        for batch in split_batches(payload) {
+            match batch {
+                Ok((header, bytes)) => {
+                    let last = header.base_offset + i64::from(header.last_offset_delta);
+                    let read_before =
+                        state.last.as_ref().filter(|_| header.base_offset < next && last >= next);
+                    if let Some(before) = read_before {
+                        // Batches never change their bounds: this one was written anew where others stood.
+                        let (partition, offset) = (self.partition, before.base_offset);
+                        state.bad = Some(ConsumeError::Truncated { partition, offset });
+                        break;
+                    }
+                    if last >= next {
+                        batches.push(Received { header, bytes: payload.slice_ref(bytes) });
+                        state.last = Some(header);
+                        next = last + 1;
+                    }
+                }
+                Err(error) => {
+                    state.bad = Some(self.bad_batch(next, &error));
+                    break;
+                }
+            }
+        }
+        if !batches.is_empty() {
+            state.next = Position::Offset(next);
+        }
+        let failed = state.bad.is_some();
+        drop(state);
+        self.inbox.push(self.place, batches);
+        if failed {
+            self.changed.notify_all();
+        }
+    }
+
+    /// The broker ended the subscription.
+    fn refuse(&self, refusal: Refusal) {
+        self.state.lock().refused = Some(refusal);
+        self.changed.notify_all();
+    }
+
+    /// The application took something, or the link has changed.
+    fn wake(&self) {
+        self.changed.notify_all();
+    }
+}
+
 impl Subscription {
     pub fn new(
         inbox: Arc<Inbox>,
@@ -68,11 +129,6 @@ impl Subscription {
         }
         let state = Lock::new(State { next: from, last: None, refused: None, bad: None });
         Arc::new(Self { inbox, place, partition, reset, changed: Notify::new(), state })
-    }
-
-    /// The application took something, or the link has changed.
-    pub fn wake(&self) {
-        self.changed.notify_all();
     }
 
     /// Serves the subscription until the application is gone or the partition fails.
@@ -152,7 +208,7 @@ impl Subscription {
         self.state.lock().refused = None;
         let from = self.state.lock().next;
         // The link may have ended during the wait for credit, or in the breath that opened the partition.
-        let (id, answer) = match link.subscribe(handle, from, credit, self) {
+        let (id, answer) = match link.subscribe(handle, from, credit, self.clone()) {
             Ok(begun) => begun,
             Err(trouble) => return self.stopped_by(AdminError::from(trouble)),
         };
@@ -220,60 +276,6 @@ impl Subscription {
             link.grant(id, room);
         }
         None
-    }
-
-    /// Batches came.
-    pub fn deliver(&self, payload: &Bytes) {
-        let mut state = self.state.lock();
-        if state.bad.is_some() {
-            // What came in the same breath stands behind what cannot be read.
-            return;
-        }
-        let expected = match state.next {
-            Position::Offset(offset) => offset,
-            _ => 0,
-        };
-        let mut batches = Vec::new();
-        let mut next = expected;
-        for batch in split_batches(payload) {
-            match batch {
-                Ok((header, bytes)) => {
-                    let last = header.base_offset + i64::from(header.last_offset_delta);
-                    let read_before =
-                        state.last.as_ref().filter(|_| header.base_offset < next && last >= next);
-                    if let Some(before) = read_before {
-                        // Batches never change their bounds: this one was written anew where others stood.
-                        let (partition, offset) = (self.partition, before.base_offset);
-                        state.bad = Some(ConsumeError::Truncated { partition, offset });
-                        break;
-                    }
-                    if last >= next {
-                        batches.push(Received { header, bytes: payload.slice_ref(bytes) });
-                        state.last = Some(header);
-                        next = last + 1;
-                    }
-                }
-                Err(error) => {
-                    state.bad = Some(self.bad_batch(next, &error));
-                    break;
-                }
-            }
-        }
-        if !batches.is_empty() {
-            state.next = Position::Offset(next);
-        }
-        let failed = state.bad.is_some();
-        drop(state);
-        self.inbox.push(self.place, batches);
-        if failed {
-            self.changed.notify_all();
-        }
-    }
-
-    /// The broker ended the subscription.
-    pub fn refuse(&self, refusal: Refusal) {
-        self.state.lock().refused = Some(refusal);
-        self.changed.notify_all();
     }
 
     fn bad_batch(&self, offset: i64, error: &BatchError) -> ConsumeError {

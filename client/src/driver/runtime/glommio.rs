@@ -19,23 +19,22 @@ use glommio_ng::timer::Timer;
 use ringlog_reactor::now;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::carry::{Ended, RECEIVE_BYTES, Transport, gather, keepalive, while_alive};
 use super::timers::{Look, Timers};
-use super::{RECEIVE_BYTES, Runtime, World, gather, keepalive, while_alive};
-use crate::command::Orders;
-use crate::driver::DriverConfig;
-use crate::driver::link::{End, Link};
 use crate::driver::lock::Lock;
 use crate::error::ConnectError;
 
-pub(crate) fn start(config: DriverConfig, orders: Orders) -> Result<(), ConnectError> {
+pub(crate) fn start(
+    timers: Arc<Timers>,
+    driver: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ConnectError> {
     // glommio has no other way to ask: outside of its executors this panics.
     if catch_unwind(|| glommio_ng::executor().id()).is_err() {
         return Err(ConnectError::NoRuntime { runtime: "glommio" });
     }
-    let runtime = Runtime::new(World::Glommio);
-    spawn_local(keep(Arc::clone(&runtime.timers))).detach();
+    spawn_local(keep(timers)).detach();
     // Nobody joins it: it ends by itself, and a panic there shows as closed handles.
-    spawn_local(live(runtime.run(config, orders))).detach();
+    spawn_local(live(driver)).detach();
     Ok(())
 }
 
@@ -86,17 +85,17 @@ async fn keep(timers: Arc<Timers>) {
     }
 }
 
-pub(crate) fn carry(address: SocketAddr, link: Arc<Link>) {
+pub(crate) fn carry(address: SocketAddr, transport: Arc<impl Transport>) {
     spawn_local(async move {
-        match while_alive(&link, Connection::open(address)).await {
+        match while_alive(&*transport, Connection::open(address)).await {
             Some(Ok(connection)) => {
                 let connection = Rc::new(connection);
-                spawn_local(receive(Rc::clone(&connection), Arc::clone(&link))).detach();
-                while_alive(&link, send(&connection, &link)).await;
+                spawn_local(receive(Rc::clone(&connection), Arc::clone(&transport))).detach();
+                while_alive(&*transport, send(&connection, &*transport)).await;
                 // The receiver sees the end of the stream.
                 let _ = connection.socket.shutdown(Shutdown::Both);
             }
-            Some(Err(error)) => link.end(End::Io(error)),
+            Some(Err(error)) => transport.end(Ended::Io(error)),
             None => {}
         }
     })
@@ -134,25 +133,25 @@ fn is_under_way(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(115)
 }
 
-async fn receive(connection: Rc<Connection>, link: Arc<Link>) {
+async fn receive(connection: Rc<Connection>, transport: Arc<impl Transport>) {
     let mut memory = vec![0; RECEIVE_BYTES];
-    while !link.has_ended() {
+    while !transport.has_ended() {
         let received =
             poll_fn(|context| Pin::new(&mut *connection.stream.borrow_mut()).poll_read(context, &mut memory));
         match received.await {
-            Ok(0) => link.end(End::Closed),
-            Ok(length) => link.receive(&memory[..length]),
-            Err(error) => link.end(End::Io(error)),
+            Ok(0) => transport.end(Ended::Closed),
+            Ok(length) => transport.receive(&memory[..length]),
+            Err(error) => transport.end(Ended::Io(error)),
         }
     }
 }
 
-async fn send(connection: &Connection, link: &Link) {
+async fn send(connection: &Connection, transport: &impl Transport) {
     let mut output = Vec::new();
-    while link.take_output(&mut output).await {
+    while transport.take_output(&mut output).await {
         let sent = gather(&mut output, |context, slices| {
             Pin::new(&mut *connection.stream.borrow_mut()).poll_write_vectored(context, slices)
         });
-        link.sent(sent.await);
+        transport.sent(sent.await);
     }
 }

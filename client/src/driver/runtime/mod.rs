@@ -1,9 +1,10 @@
 //! The world that a driver lives in. Nothing outside this folder knows which it is.
 //!
 //! All of a driver's own tasks run in one task of that world (`tasks`), share one of its timers (`timers`), and reach the network
-//! through a carrier for each connection, which moves bytes between a socket of that world and the `Link`. What the carriers of
+//! through a carrier for each connection, which moves bytes between a socket of that world and a [`Transport`]. What the carriers of
 //! the reactor and of glommio hold must stay on its thread; everything else may move.
 
+mod carry;
 #[cfg(feature = "glommio")]
 mod glommio;
 mod reactor;
@@ -13,22 +14,16 @@ mod timers;
 mod tokio;
 
 use std::future::{Future, poll_fn};
-#[cfg(any(feature = "tokio", feature = "glommio"))]
-use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-#[cfg(any(feature = "tokio", feature = "glommio"))]
-use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
 use ringlog_reactor::{Instant, now};
 
-use super::link::Link;
-use super::{DriverConfig, Engine};
-use crate::command::{Line, Orders};
 use crate::error::ConnectError;
+pub(crate) use carry::{Ended, Transport};
 pub(crate) use tasks::Task;
 use tasks::Tasks;
 use timers::{Sleep, Timers};
@@ -58,25 +53,35 @@ pub enum Driver {
     Glommio,
 }
 
-/// Starts a driver. The line is its only entrance; it ends when the last one is dropped.
-pub(crate) fn start(driver: Driver, spin: Duration, config: DriverConfig) -> Result<Line, ConnectError> {
-    let (line, orders) = Line::new();
-    match driver {
-        Driver::Thread => reactor::start(spin, config, orders)?,
+/// Starts a driver: what `serve` makes runs in its world to its end.
+pub(crate) fn start<F>(
+    driver: Driver,
+    spin: Duration,
+    serve: impl FnOnce(Arc<Runtime>) -> F,
+) -> Result<(), ConnectError>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let world = match driver {
+        Driver::Thread => World::Reactor,
         #[cfg(feature = "tokio")]
-        Driver::Tokio => tokio::start(config, orders)?,
+        Driver::Tokio => World::Tokio,
         #[cfg(feature = "glommio")]
-        Driver::Glommio => glommio::start(config, orders)?,
+        Driver::Glommio => World::Glommio,
+    };
+    let runtime = Arc::new(Runtime { world, tasks: Arc::default(), timers: Arc::default() });
+    let timers = Arc::clone(&runtime.timers);
+    #[cfg(feature = "tokio")]
+    let tasks = Arc::clone(&runtime.tasks);
+    let main = Arc::clone(&runtime).run(serve(runtime));
+    match driver {
+        Driver::Thread => reactor::start(spin, timers, main),
+        #[cfg(feature = "tokio")]
+        Driver::Tokio => tokio::start(&tasks, timers, main),
+        #[cfg(feature = "glommio")]
+        Driver::Glommio => glommio::start(timers, main),
     }
-    Ok(line)
 }
-
-/// Slices in one send.
-#[cfg(any(feature = "tokio", feature = "glommio"))]
-const SLICES: usize = 64;
-/// Where received bytes stand until the session has them.
-#[cfg(any(feature = "tokio", feature = "glommio"))]
-const RECEIVE_BYTES: usize = 64 << 10;
 
 enum World {
     Reactor,
@@ -98,17 +103,13 @@ pub(crate) struct Runtime {
 pub(crate) struct Elapsed;
 
 impl Runtime {
-    fn new(world: World) -> Arc<Self> {
-        Arc::new(Self { world, tasks: Arc::default(), timers: Arc::default() })
-    }
-
     /// Runs a driver to its end; then, or when this future is dropped, all its tasks are dropped.
-    async fn run(self: Arc<Self>, config: DriverConfig, orders: Orders) {
+    async fn run(self: Arc<Self>, main: impl Future<Output = ()> + Send + 'static) {
         let _closing = Closing(&self);
-        let runtime = Arc::clone(&self);
+        let tasks = Arc::clone(&self.tasks);
         self.tasks.spawn(async move {
-            Engine::run(&runtime, config, orders).await;
-            runtime.tasks.end();
+            main.await;
+            tasks.end();
         });
         self.tasks.run().await;
     }
@@ -144,63 +145,16 @@ impl Runtime {
         .await
     }
 
-    /// Connects, and carries the link's bytes until either side ends it.
-    pub fn carry(self: &Arc<Self>, address: SocketAddr, link: Arc<Link>) {
+    /// Connects, and carries the bytes of `transport` until either side ends it.
+    pub fn carry(&self, address: SocketAddr, transport: Arc<impl Transport>) {
         match self.world {
-            World::Reactor => reactor::carry(address, link),
+            World::Reactor => reactor::carry(address, transport),
             #[cfg(feature = "tokio")]
-            World::Tokio => tokio::carry(self, address, link),
+            World::Tokio => tokio::carry(&self.tasks, address, transport),
             #[cfg(feature = "glommio")]
-            World::Glommio => glommio::carry(address, link),
+            World::Glommio => glommio::carry(address, transport),
         }
     }
-}
-
-/// Runs `future` unless the link ends first: neither a connection that is never made nor a peer that takes no bytes may hold a
-/// socket longer than that.
-async fn while_alive<F: Future>(link: &Link, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut ended = pin!(link.ended());
-    poll_fn(|context| match ended.as_mut().poll(context) {
-        Poll::Ready(()) => Poll::Ready(None),
-        Poll::Pending => future.as_mut().poll(context).map(Some),
-    })
-    .await
-}
-
-/// What the reactor's sockets have as well: a peer that vanished is noticed after 90 seconds of silence.
-#[cfg(any(feature = "tokio", feature = "glommio"))]
-fn keepalive() -> socket2::TcpKeepalive {
-    let second = Duration::from_secs(1);
-    socket2::TcpKeepalive::new().with_time(60 * second).with_interval(10 * second).with_retries(3)
-}
-
-/// Sends all of `output` through a socket's vectored write, and leaves it empty.
-#[cfg(any(feature = "tokio", feature = "glommio"))]
-async fn gather(
-    output: &mut Vec<bytes::Bytes>,
-    mut poll_write: impl FnMut(&mut Context<'_>, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,
-) -> io::Result<()> {
-    let (mut first, mut skip) = (0, 0);
-    while first < output.len() {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let count = SLICES.min(output.len() - first);
-        for (slice, bytes) in slices.iter_mut().zip(&output[first..]) {
-            *slice = IoSlice::new(bytes);
-        }
-        slices[0] = IoSlice::new(&output[first][skip..]);
-        let sent = poll_fn(|context| poll_write(context, &slices[..count])).await?;
-        if sent == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        skip += sent;
-        while first < output.len() && skip >= output[first].len() {
-            skip -= output[first].len();
-            first += 1;
-        }
-    }
-    output.clear();
-    Ok(())
 }
 
 /// Lets the keeper of the timers go with the driver.

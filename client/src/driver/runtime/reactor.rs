@@ -7,18 +7,19 @@ use std::time::Duration;
 use ringlog_reactor::net::TcpStream;
 use ringlog_reactor::{CoreConfig, WaitPolicy, launch, now, spawn, timeout};
 
+use super::carry::{Ended, Transport, while_alive};
 use super::timers::{Look, Timers};
-use super::{Runtime, World, while_alive};
-use crate::command::Orders;
-use crate::driver::DriverConfig;
-use crate::driver::link::{End, Link};
 use crate::error::ConnectError;
 
 /// Receive buffers: enough for a window of deliveries; the session copies out of them at once.
 const RECEIVE_BUFFERS: u16 = 64;
 
 /// Starts the client's thread. In a simulation it is a task of the same world.
-pub(crate) fn start(spin: Duration, config: DriverConfig, orders: Orders) -> Result<(), ConnectError> {
+pub(crate) fn start(
+    spin: Duration,
+    timers: Arc<Timers>,
+    driver: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ConnectError> {
     let core = CoreConfig {
         name: "ringlog-client".into(),
         wait: if spin.is_zero() { WaitPolicy::Block } else { WaitPolicy::Spin(spin) },
@@ -26,9 +27,8 @@ pub(crate) fn start(spin: Duration, config: DriverConfig, orders: Orders) -> Res
         ..CoreConfig::default()
     };
     let main = move || {
-        let runtime = Runtime::new(World::Reactor);
-        spawn(keep(Arc::clone(&runtime.timers))).detach();
-        runtime.run(config, orders)
+        spawn(keep(timers)).detach();
+        driver
     };
     // Nobody joins it: it ends by itself, and a panic there shows as closed handles.
     let _thread =
@@ -47,35 +47,35 @@ async fn keep(timers: Arc<Timers>) {
     }
 }
 
-pub(crate) fn carry(address: SocketAddr, link: Arc<Link>) {
+pub(crate) fn carry(address: SocketAddr, transport: Arc<impl Transport>) {
     spawn(async move {
-        match while_alive(&link, TcpStream::connect(address)).await {
+        match while_alive(&*transport, TcpStream::connect(address)).await {
             Some(Ok(stream)) => {
-                spawn(receive(stream.clone(), Arc::clone(&link))).detach();
-                while_alive(&link, send(&stream, &link)).await;
+                spawn(receive(stream.clone(), Arc::clone(&transport))).detach();
+                while_alive(&*transport, send(&stream, &*transport)).await;
                 // The receiver sees the end of the stream.
                 stream.shutdown();
             }
-            Some(Err(error)) => link.end(End::Io(error)),
+            Some(Err(error)) => transport.end(Ended::Io(error)),
             None => {}
         }
     })
     .detach();
 }
 
-async fn receive(stream: TcpStream, link: Arc<Link>) {
-    while !link.has_ended() {
+async fn receive(stream: TcpStream, transport: Arc<impl Transport>) {
+    while !transport.has_ended() {
         match stream.recv().await {
-            Ok(Some(bytes)) => link.receive(&bytes),
-            Ok(None) => link.end(End::Closed),
-            Err(error) => link.end(End::Io(error)),
+            Ok(Some(bytes)) => transport.receive(&bytes),
+            Ok(None) => transport.end(Ended::Closed),
+            Err(error) => transport.end(Ended::Io(error)),
         }
     }
 }
 
-async fn send(stream: &TcpStream, link: &Link) {
+async fn send(stream: &TcpStream, transport: &impl Transport) {
     let mut output = Vec::new();
-    while link.take_output(&mut output).await {
-        link.sent(stream.send_from(&mut output).await);
+    while transport.take_output(&mut output).await {
+        transport.sent(stream.send_from(&mut output).await);
     }
 }

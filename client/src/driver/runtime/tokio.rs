@@ -1,6 +1,6 @@
 //! A task of the application's own tokio runtime.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,19 +13,20 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::carry::{Ended, RECEIVE_BYTES, Transport, gather, keepalive, while_alive};
+use super::tasks::Tasks;
 use super::timers::{Look, Timers};
-use super::{RECEIVE_BYTES, Runtime, World, gather, keepalive, while_alive};
-use crate::command::Orders;
-use crate::driver::DriverConfig;
-use crate::driver::link::{End, Link};
 use crate::error::ConnectError;
 
-pub(crate) fn start(config: DriverConfig, orders: Orders) -> Result<(), ConnectError> {
+pub(crate) fn start(
+    tasks: &Arc<Tasks>,
+    timers: Arc<Timers>,
+    driver: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ConnectError> {
     let handle = Handle::try_current().map_err(|_| ConnectError::NoRuntime { runtime: "tokio" })?;
-    let runtime = Runtime::new(World::Tokio);
-    runtime.spawn(keep(Arc::clone(&runtime.timers)));
+    tasks.spawn(keep(timers));
     // Nobody joins it: it ends by itself, and a panic there shows as closed handles.
-    drop(handle.spawn(runtime.run(config, orders)));
+    drop(handle.spawn(driver));
     Ok(())
 }
 
@@ -40,18 +41,18 @@ async fn keep(timers: Arc<Timers>) {
     }
 }
 
-pub(crate) fn carry(runtime: &Arc<Runtime>, address: SocketAddr, link: Arc<Link>) {
-    let tasks = Arc::clone(&runtime.tasks);
-    runtime.spawn(async move {
-        match while_alive(&link, connect(address)).await {
+pub(crate) fn carry(tasks: &Arc<Tasks>, address: SocketAddr, transport: Arc<impl Transport>) {
+    let carriers = Arc::clone(tasks);
+    tasks.spawn(async move {
+        match while_alive(&*transport, connect(address)).await {
             Some(Ok(stream)) => {
                 let (reader, mut writer) = stream.into_split();
-                tasks.spawn(receive(reader, Arc::clone(&link)));
-                while_alive(&link, send(&mut writer, &link)).await;
+                carriers.spawn(receive(reader, Arc::clone(&transport)));
+                while_alive(&*transport, send(&mut writer, &*transport)).await;
                 // The receiver sees the end of the stream.
                 let _ = SockRef::from(writer.as_ref()).shutdown(std::net::Shutdown::Both);
             }
-            Some(Err(error)) => link.end(End::Io(error)),
+            Some(Err(error)) => transport.end(Ended::Io(error)),
             None => {}
         }
     });
@@ -65,24 +66,24 @@ async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn receive(mut reader: OwnedReadHalf, link: Arc<Link>) {
+async fn receive(mut reader: OwnedReadHalf, transport: Arc<impl Transport>) {
     let mut memory = vec![0; RECEIVE_BYTES];
-    while !link.has_ended() {
+    while !transport.has_ended() {
         let mut buffer = ReadBuf::new(&mut memory);
         match poll_fn(|context| Pin::new(&mut reader).poll_read(context, &mut buffer)).await {
-            Ok(()) if buffer.filled().is_empty() => link.end(End::Closed),
-            Ok(()) => link.receive(buffer.filled()),
-            Err(error) => link.end(End::Io(error)),
+            Ok(()) if buffer.filled().is_empty() => transport.end(Ended::Closed),
+            Ok(()) => transport.receive(buffer.filled()),
+            Err(error) => transport.end(Ended::Io(error)),
         }
     }
 }
 
-async fn send(writer: &mut OwnedWriteHalf, link: &Link) {
+async fn send(writer: &mut OwnedWriteHalf, transport: &impl Transport) {
     let mut output = Vec::new();
-    while link.take_output(&mut output).await {
+    while transport.take_output(&mut output).await {
         let sent = gather(&mut output, |context, slices| {
             Pin::new(&mut *writer).poll_write_vectored(context, slices)
         });
-        link.sent(sent.await);
+        transport.sent(sent.await);
     }
 }
