@@ -16,7 +16,7 @@ use crate::error::{RecoveryError, StoreError};
 use crate::format::FormatError;
 use crate::format::checkpoint::Checkpoint;
 use crate::layout;
-use crate::recovery::tried;
+use crate::reading::tried;
 use crate::reserve::replace_copies;
 
 /// What the copies of a checkpoint say.

@@ -54,6 +54,7 @@ mod partition_folders;
 mod partition_id;
 mod permits;
 mod read_batches;
+mod reading;
 mod recovery;
 mod reserve;
 mod retention;

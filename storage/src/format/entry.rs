@@ -6,7 +6,7 @@
 
 use super::envelope::{ENVELOPE_BYTES, Envelope, EnvelopeError, KIND_AT, PREFIX_BYTES};
 use super::fields::u32_at;
-use crate::limits::BLOCK_BYTES;
+use crate::blocks::BLOCK_BYTES;
 use crate::partition_id::PartitionId;
 use ringlog_protocol::batch::{self, BatchHeader};
 

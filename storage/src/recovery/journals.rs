@@ -8,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use ringlog_reactor::fs::{self, File, OpenOptions, Sync};
 use ringlog_reactor::sim::{mutant, reached};
 
-use super::reading::{open_file, tried};
 use super::summary::{Damage, RecoverySummary};
 use crate::checkpoint_file::{self, ReadCheckpoint};
 use crate::config::StoreConfig;
@@ -18,6 +17,7 @@ use crate::format::{FormatError, journal_file};
 use crate::layout;
 use crate::limits::MAX_FRAME_BYTES;
 use crate::limits::{BLOCK_BYTES, CHUNK_BYTES, MAX_JOURNAL_FILE_BYTES, SCAN_READ_BYTES};
+use crate::reading::{open_file, tried};
 
 /// All journals of the old epoch.
 pub(crate) struct Journals {

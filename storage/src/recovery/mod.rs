@@ -16,7 +16,6 @@ mod journals;
 mod places;
 mod plan;
 mod proof;
-mod reading;
 mod summary;
 mod verify;
 
@@ -40,10 +39,8 @@ use crate::reserve::Reserve;
 use journals::Journals;
 pub(crate) use places::Place;
 use places::Places;
-pub use summary::{Damage, RecoverySummary};
-
 use plan::Plan;
-pub(crate) use reading::{check_kind, tried};
+pub use summary::{Damage, RecoverySummary};
 
 /// A shard's log, complete in its segments. Nothing can be appended yet.
 pub struct Recovered {

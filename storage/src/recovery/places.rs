@@ -13,7 +13,6 @@ use ringlog_reactor::sim::{mutant, reached};
 
 use super::journals::Journals;
 use super::plan::Plan;
-use super::reading::{open_file, tried};
 use super::summary::{Damage, RecoverySummary};
 use crate::config::{PartitionSpec, StoreConfig};
 use crate::descriptors::Descriptors;
@@ -30,6 +29,7 @@ use crate::parallel::in_parallel;
 use crate::partition::{Partition, Shared};
 use crate::partition_folders;
 use crate::partition_id::PartitionId;
+use crate::reading::{open_file, tried};
 use crate::segment::WalkError;
 
 /// One partition before the replay.

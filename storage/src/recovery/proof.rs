@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use ringlog_reactor::sim::{mutant, reached};
 
 use super::places::{Place, read_front};
-use super::reading::{check_kind, tried};
 use super::summary::RecoverySummary;
 use crate::error::{RecoveryError, StoreError};
 use crate::format::checkpoint::PartitionPoint;
@@ -22,6 +21,7 @@ use crate::format::segment::SegmentHeader;
 use crate::layout;
 use crate::limits::{BLOCK_BYTES, round_up_position};
 use crate::partition::{Partition, Shared};
+use crate::reading::{check_kind, tried};
 use crate::segment::WalkedEntry;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;

@@ -34,7 +34,7 @@ use crate::layout;
 use crate::limits::BLOCK_BYTES;
 use crate::partition_id::PartitionId;
 use crate::permits::{Activity, Permits};
-use crate::recovery::check_kind;
+use crate::reading::check_kind;
 use crate::stats::Counters;
 
 /// What a segment needs of its partition.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ringlog_protocol::batch::BatchHeader;
 
-use crate::limits::BLOCK_BYTES;
+use crate::blocks::BLOCK_BYTES;
 
 /// Where in its run an entry stands, and what an index wants of it.
 pub(crate) struct WriteEntry {
