@@ -15,6 +15,7 @@ mod net;
 pub mod node;
 pub mod offline;
 mod ops;
+mod peers;
 mod shard;
 
 pub use node::descriptors;

@@ -22,7 +22,7 @@ use crate::limits::MAX_PARTITIONS;
 use crate::metadata::file::Metadata;
 use crate::metadata::topic::{NewTopic, Topic};
 use crate::metadata::topic_config::partition_config;
-use crate::shard::mailbox::{PeerError, PeerMessage, Peers, TopicChange};
+use crate::peers::{PeerError, PeerMessage, Peers, TopicChange};
 
 /// The shard that has the controller.
 pub const HOME_SHARD: u32 = 0;

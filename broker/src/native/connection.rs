@@ -26,7 +26,7 @@ use crate::net::holder::Holder;
 use crate::net::outbox::Outbox;
 use crate::net::reassembly::{Fill, PartialFrame};
 use crate::ops::record_checks::check_aside;
-use crate::shard::mailbox::{ConnectionId, PeerMessage};
+use crate::peers::{ConnectionId, PeerMessage};
 use crate::shard::state::Shard;
 
 /// A client whose socket lives on this core.

@@ -18,7 +18,7 @@ use crate::native::session::Session;
 use crate::native::table::handle;
 use crate::net::outbox::Outbox;
 use crate::ops::record_checks::check_aside;
-use crate::shard::mailbox::{ConnectionId, PeerMessage};
+use crate::peers::{ConnectionId, PeerMessage};
 use crate::shard::state::Shard;
 
 /// A client of another core.

@@ -12,7 +12,7 @@ use ringlog_reactor::timeout;
 
 use crate::limits::HANDSHAKE_WITHIN;
 use crate::native::request::{Handled, Request};
-use crate::shard::mailbox::Introduced;
+use crate::peers::Introduced;
 
 /// Where this stands; `docs/wire.md` says the same.
 pub const FILE: &str = file!();

@@ -11,7 +11,7 @@ use ringlog_reactor::{Task, sleep, spawn};
 use crate::limits::MAX_CONNECTIONS;
 use crate::native::handshake;
 use crate::node::descriptors::Share;
-use crate::shard::mailbox::{PeerMessage, Peers};
+use crate::peers::{PeerMessage, Peers};
 
 /// After a failed accept (too many open files), before the next try.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);

@@ -19,7 +19,7 @@ use crate::metadata::topic_table::TopicTable;
 use crate::native::connection::Connection;
 use crate::native::forwarded::ForwardedClients;
 use crate::native::handshake;
-use crate::shard::mailbox::{ConnectionId, Introduced, PeerError, PeerMessage, Peers, RecoveryPlan};
+use crate::peers::{ConnectionId, Introduced, PeerError, PeerMessage, Peers, RecoveryPlan};
 use crate::shard::state::Shard;
 
 /// A shard and the clients that talk to it.

@@ -22,7 +22,7 @@ use crate::config::BrokerConfig;
 use crate::control::controller::HOME_SHARD;
 use crate::limits::{MAILBOX_MESSAGES, MAX_SHARDS, PORT_FREE_WITHIN, PORT_TRIED_EVERY};
 use crate::metadata::file::{Metadata, ReadMetadata};
-use crate::shard::mailbox::{PeerError, PeerMessage, Peers, RecoveryPlan};
+use crate::peers::{PeerError, PeerMessage, Peers, RecoveryPlan};
 
 /// The node on the current core, which becomes shard 0; the other cores are launched from here. Runs on the
 /// real ring and in the simulation alike.

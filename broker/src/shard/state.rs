@@ -10,8 +10,8 @@ use crate::control::controller::Controller;
 use crate::metadata::topic_table::TopicTable;
 use crate::net::gather_budget::GatherBudget;
 use crate::net::reply_budget::ReplyBudget;
+use crate::peers::{PeerError, Peers, TopicChange};
 use crate::shard::acks::PendingAcks;
-use crate::shard::mailbox::{PeerError, Peers, TopicChange};
 
 /// One core's part of the broker, once it is active.
 pub struct Shard {

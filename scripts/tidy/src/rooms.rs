@@ -6,12 +6,9 @@ use crate::tree::Tree;
 const ROOT: &str = "broker/src/lib.rs";
 /// Lowest first. A file that stands in no folder has its own name here.
 const ROOMS: &[&str] = &[
-    "limits", "config", "metadata", "net", "control", "shard", "ops", "native", "node", "check", "doctor",
-    "offline",
+    "limits", "config", "metadata", "net", "peers", "control", "shard", "ops", "native", "node", "check",
+    "doctor", "offline",
 ];
-/// Files that stand lower than their folder: what the cores say to each other is below who decides about topics.
-const LOWER: &[(&str, &str)] = &[("broker/src/shard/mailbox.rs", "net")];
-
 /// Findings about imports that go up.
 pub fn check(tree: &Tree) -> Vec<String> {
     let mut findings = Vec::new();
@@ -32,9 +29,7 @@ pub fn check(tree: &Tree) -> Vec<String> {
 }
 
 fn rank(file: &str) -> Option<usize> {
-    let lower = LOWER.iter().find(|(path, _)| *path == file).map(|(_, room)| *room);
-    let in_src = file.strip_prefix("broker/src/")?;
-    let room = lower.unwrap_or_else(|| in_src.split(['/', '.']).next().unwrap_or_default());
+    let room = file.strip_prefix("broker/src/")?.split(['/', '.']).next()?;
     ROOMS.iter().position(|known| *known == room)
 }
 
