@@ -38,7 +38,7 @@ pub enum FrameError {
         /// The frame's bytes after its header.
         length: u32,
     },
-    /// An [`ALL_BODY`] frame whose length is no multiple of [`WORD_BYTES`].
+    /// An [`ALL_BODY`](crate::frame::ALL_BODY) frame whose length is no multiple of [`WORD_BYTES`](crate::limits::WORD_BYTES).
     #[error("a {kind:?} body of {body} bytes is not a whole number of words")]
     BodyNotWhole {
         /// The frame's kind.

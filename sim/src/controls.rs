@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringlog_client::{Ack, Position};
 
-use crate::history::{Census, Event, History, Nanos, Outcome, Place, SegmentGone, Trust};
+use crate::history::{Census, Event, History, Nanos, Outcome, Place, Remaining, SegmentGone, Trust};
 use crate::invariant::{Invariant, Violation};
 use crate::record::RecordId;
 use crate::run::{self, Order};
@@ -89,6 +89,11 @@ pub const CONTROLS: &[Control] = &[
         invariant: Invariant::Retention,
         change: "a log begins in the middle of a segment",
         doctor: begin_in_segment,
+    },
+    Control {
+        invariant: Invariant::Retention,
+        change: "a record stays long after its time is over",
+        doctor: keep_overdue,
     },
     Control {
         invariant: Invariant::Protocol,
@@ -385,6 +390,27 @@ fn remove_kept(history: &mut History) -> bool {
     };
     let at = events[down].0;
     events.insert(down, (at, Event::SegmentGone(gone)));
+    true
+}
+
+/// A log that begins where it did, an hour later.
+fn keep_overdue(history: &mut History) -> bool {
+    const HOUR: u64 = 3_600_000_000_000;
+    let kept = history.events().iter().find_map(|(_, event)| match event {
+        Event::Made(made) if made.retention_ms.is_some() && !made.volatile => Some(made.id),
+        _ => None,
+    });
+    let Some(topic) = kept else { return false };
+    let seen = history.events().iter().rev().find_map(|(_, event)| match event {
+        Event::Resolved(_, Outcome::Acked(place, Some(offset))) if place.topic == topic => {
+            Some((*place, *offset))
+        }
+        _ => None,
+    });
+    let Some((place, offset)) = seen else { return false };
+    let end = history.events().last().map_or(0, |(at, _)| *at);
+    let remaining = Remaining { wall_ms: 0, begins: vec![(place, offset)] };
+    history.push(end + HOUR, Event::Remaining(remaining));
     true
 }
 

@@ -66,6 +66,15 @@ pub struct SegmentGone {
     pub wall_ms: Option<i64>,
 }
 
+/// Where the logs on the broker's disk begin, at one time while it is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remaining {
+    /// The broker's wall clock, in Unix milliseconds.
+    pub wall_ms: i64,
+    /// The first offset in segments.
+    pub begins: Vec<(Place, i64)>,
+}
+
 /// Everything that could be read of a partition, at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Census {
@@ -175,6 +184,8 @@ pub enum Event {
     },
     /// A segment was removed from the beginning of a log while the broker was up.
     SegmentGone(SegmentGone),
+    /// A life of the broker is about to end.
+    Remaining(Remaining),
     /// The broker did not keep to the protocol.
     Broken(String),
     /// Something was not answered in the time it had.

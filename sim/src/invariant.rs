@@ -78,7 +78,9 @@ impl Invariant {
             Invariant::Liveness => "without faults everything is answered within bounded time",
             Invariant::Determinism => "the same seed gives the same run",
             Invariant::NoPanic => "no process ends by a panic",
-            Invariant::Retention => "retention removes nothing that a topic's settings keep",
+            Invariant::Retention => {
+                "retention removes nothing that a topic's settings keep, and what is too old in time"
+            }
             Invariant::Protocol => "the broker keeps to the protocol",
         }
     }

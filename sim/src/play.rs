@@ -67,6 +67,9 @@ impl Play {
         let faults = faults::begin(self, dice.split(number as u64));
         // Whichever comes first: the time, or the acknowledgements.
         let _ = timeout(life.length, self.stage.acknowledged(life.acks.unwrap_or(u64::MAX))).await;
+        if !self.plan.clock_jumps {
+            self.stage.saw(Event::Remaining(segments::remaining(&self.broker.host().disk())));
+        }
         sim::note(&format!("the end of a life: {:?} after {} polls", life.end, life.end_polls));
         let ended = self.broker.end(life.end_polls, life.end).await;
         drop(faults);

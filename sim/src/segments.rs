@@ -7,7 +7,7 @@ use std::rc::Rc;
 use ringlog_reactor::sim::SimDisk;
 use ringlog_reactor::wall_clock_ms;
 
-use crate::history::{Event, Place, SegmentGone};
+use crate::history::{Event, Place, Remaining, SegmentGone};
 use crate::stage::Stage;
 
 /// The segments of each partition: base offsets, and bytes of their files.
@@ -22,6 +22,12 @@ pub fn on(disk: &SimDisk) -> Segments {
         }
     }
     segments
+}
+
+/// Where the logs on a disk begin, by their segments.
+pub fn remaining(disk: &SimDisk) -> Remaining {
+    let begins = on(disk).into_iter().filter_map(|(place, segments)| Some((place, *segments.keys().next()?)));
+    Remaining { wall_ms: wall_clock_ms(), begins: begins.collect() }
 }
 
 /// `…/topics/<name>@<id>/<partition>/<base offset>.log`

@@ -109,7 +109,7 @@ impl<'a> Facts<'a> {
             }
             Event::ClientKilled { producers } => self.lost_producers.extend(producers),
             Event::Listed { .. } | Event::Garbage { .. } | Event::Up { .. } => {}
-            Event::SegmentGone(_) | Event::Broken(_) => {}
+            Event::SegmentGone(_) | Event::Remaining(_) | Event::Broken(_) => {}
             Event::Late(_) | Event::Refused(_) | Event::Named(_) => {}
         }
     }

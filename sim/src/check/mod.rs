@@ -3,6 +3,7 @@
 mod acked;
 mod facts;
 mod kept;
+mod left;
 mod liveness;
 mod loss;
 mod offsets;
@@ -20,7 +21,7 @@ use facts::Facts;
 type Checker = fn(&History, &Facts<'_>) -> Result<(), Violation>;
 
 /// Liveness is the last: it asks for ends that a run may not have come to.
-const CHECKERS: [Checker; 10] = [
+const CHECKERS: [Checker; 11] = [
     reads::check,
     offsets::check,
     acked::check,
@@ -29,6 +30,7 @@ const CHECKERS: [Checker; 10] = [
     positions::check,
     recovery::check,
     kept::check,
+    left::check,
     protocol::check,
     liveness::check,
 ];
