@@ -187,6 +187,8 @@ pub const MUTANTS: &[Mutant] = &[
         .found_by(Finder::Storage),
     mutant("future-times-believed", "a record of the future keeps its segment until then", "1 acked")
         .found_by(Finder::Storage),
+    mutant("age-unlearned", "a segment of an earlier start takes what comes much later", "10 retention")
+        .found_by(Finder::Storage),
     mutant(
         "retention-flushes-first",
         "retention flushes before it removes files, which a full disk has no space for",

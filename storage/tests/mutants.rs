@@ -150,6 +150,9 @@ fn bugs_that_keep_the_only_record_are_found() {
         let lives = |seed, mutant| aging::the_only_record_goes(seed, *ahead_ms, Some(mutant));
         every_one_is_found([*mutant].into_iter(), lives);
     }
+    every_one_is_found(["age-unlearned"].into_iter(), |seed, mutant| {
+        aging::an_old_segment_takes_nothing_new(seed, Some(mutant));
+    });
 }
 
 #[test]

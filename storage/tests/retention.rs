@@ -268,3 +268,8 @@ fn a_large_batch_that_a_full_disk_has_no_space_for_is_refused_and_its_offset_giv
     let refused: usize = (0..50).map(|seed| common::full::refuses(seed, None)).sum();
     assert!(refused > 100, "{refused}");
 }
+
+#[test]
+fn a_segment_of_an_earlier_start_takes_no_records_that_come_much_later() {
+    (0..5).for_each(|seed| common::aging::an_old_segment_takes_nothing_new(seed, None));
+}

@@ -20,6 +20,7 @@ impl Partition {
     /// Writes everything that is durable now into segments.
     pub(crate) async fn flush(&self) -> Result<(), StoreError> {
         let Some(_working) = self.activity.enter() else { return Ok(()) };
+        self.learn_age().await;
         let until = self.durable_end.get();
         while self.flushed_end.get() < until && !self.is_deleted() {
             self.flush_once(until).await?;

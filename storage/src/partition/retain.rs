@@ -87,6 +87,20 @@ impl Partition {
                 .is_some_and(|begun| begun.saturating_add(grain_ms(keep_ms)) <= self.shared.agenda.now_ms())
     }
 
+    /// Finds out since when the active segment takes records, if an earlier start began it: with what comes now, those would stay for
+    /// longer than they may.
+    pub(super) async fn learn_age(&self) {
+        if self.keep_ms().is_none() || self.is_replayed.get() || mutant("age-unlearned") {
+            return;
+        }
+        let unknown = |active: &Rc<Segment>| active.begun_ms().is_none() && !active.is_sealed();
+        if let Some(active) = self.active_segment().filter(unknown)
+            && let Err(error) = active.last_write_ms().await
+        {
+            tracing::debug!(partition = %self.id(), %error, "the age of a segment is not known yet");
+        }
+    }
+
     /// Moves the start offset behind the segments that the partition's settings let go, and forgets these. Returns the
     /// files to remove once a checkpoint has the new start, which needs no flush. The caller holds the flush lock.
     pub(crate) async fn retain(&self, now_ms: i64) -> Result<Vec<PathBuf>, StoreError> {
