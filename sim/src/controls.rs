@@ -396,8 +396,14 @@ fn remove_kept(history: &mut History) -> bool {
 /// A log that begins where it did, an hour later.
 fn keep_overdue(history: &mut History) -> bool {
     const HOUR: u64 = 3_600_000_000_000;
+    if !history.is_calm() {
+        return false;
+    }
+    let deleted: BTreeSet<u64> = history.events().iter().filter_map(deleted_topic).collect();
     let kept = history.events().iter().find_map(|(_, event)| match event {
-        Event::Made(made) if made.retention_ms.is_some() && !made.volatile => Some(made.id),
+        Event::Made(made) if made.retention_ms.is_some() && !made.volatile && !deleted.contains(&made.id) => {
+            Some(made.id)
+        }
         _ => None,
     });
     let Some(topic) = kept else { return false };
